@@ -1,0 +1,51 @@
+// swift-tools-version: 6.2
+// Guira: an online-training parameter-server cluster for recommender systems.
+//
+// Imports go downward only (docs/ARCHITECTURE.md, "The house"): a target lists exactly the targets it imports, and
+// `make build` refuses an import that is not listed here.
+
+import PackageDescription
+
+let testSettings: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableExperimentalFeature("Lifetimes"),
+  .treatAllWarnings(as: .error),
+]
+let settings = testSettings + [.strictMemorySafety()]
+
+/// A Swift module of ours: `Sources/<name>`, with the settings all of them share.
+func module(_ name: String, uses: [Target.Dependency]) -> Target {
+  .target(name: name, dependencies: uses, swiftSettings: settings)
+}
+
+/// The tests of a module: `Tests/<name>Tests`.
+func tests(_ name: String, uses: [Target.Dependency] = []) -> Target {
+  .testTarget(
+    name: "\(name)Tests", dependencies: [.byName(name: name)] + uses, swiftSettings: testSettings)
+}
+
+let package = Package(
+  name: "guira",
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
+    .package(url: "https://github.com/hummingbird-project/hummingbird", exact: "2.28.1"),
+    .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
+  ],
+  targets: [
+    // C: system libraries, one importer each, and our own small kernels.
+    .systemLibrary(name: "CXXHash"),
+    .systemLibrary(name: "CZeroMQ"),
+    .systemLibrary(name: "CSnappy"),
+    .target(name: "CKernels"),
+
+    // 0
+    module("Base", uses: ["CKernels", "CXXHash"]),
+    tests("Base"),
+  ],
+  cLanguageStandard: .c17,
+  cxxLanguageStandard: .cxx17
+)

@@ -1,0 +1,7 @@
+#pragma once
+
+// glibc hides pthread_setname_np behind _GNU_SOURCE, which Swift's Glibc module does not set.
+void guira_name_this_thread(const char *name);
+
+// eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC): Swift's Glibc module has no sys/eventfd.h. -1 and errno on failure.
+int guira_event_descriptor(void);
