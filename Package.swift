@@ -45,6 +45,10 @@ let package = Package(
     // 0
     module("Base", uses: ["CKernels", "CXXHash"]),
     tests("Base"),
+
+    // 2
+    module("Streams", uses: ["Base"]),
+    tests("Streams", uses: ["Base"]),
   ],
   cLanguageStandard: .c17,
   cxxLanguageStandard: .cxx17
