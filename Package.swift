@@ -46,6 +46,10 @@ let package = Package(
     module("Base", uses: ["CKernels", "CXXHash"]),
     tests("Base"),
 
+    // 1
+    module("Wire", uses: ["Base", "CZeroMQ"]),
+    tests("Wire", uses: ["Base"]),
+
     // 2
     module("Streams", uses: ["Base"]),
     tests("Streams", uses: ["Base"]),
