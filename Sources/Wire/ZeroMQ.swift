@@ -71,23 +71,23 @@ public struct PeerID: Hashable, Sendable, CustomStringConvertible {
     self.context = context
     unsafe self.handle = handle
     self.kind = kind
-    try set(ZMQ_LINGER, 0)
-    try set(ZMQ_SNDHWM, queue)
-    try set(ZMQ_RCVHWM, queue)
-    if kind == .router { try set(ZMQ_ROUTER_MANDATORY, 1) }
-    try set(ZMQ_RECONNECT_IVL, 20)
-    try set(ZMQ_RECONNECT_IVL_MAX, 500)
+    // These cannot fail on a fresh socket: the options exist and the values are legal.
+    set(ZMQ_LINGER, 0)
+    set(ZMQ_SNDHWM, queue)
+    set(ZMQ_RCVHWM, queue)
+    if kind == .router { set(ZMQ_ROUTER_MANDATORY, 1) }
+    set(ZMQ_RECONNECT_IVL, 20)
+    set(ZMQ_RECONNECT_IVL_MAX, 500)
     var limit = Int64(WireProtocol.frameLimit)
     unsafe zmq_setsockopt(handle, ZMQ_MAXMSGSIZE, &limit, 8)
   }
 
   deinit { _ = unsafe zmq_close(handle) }
 
-  private func set(_ option: Int32, _ value: Int32) throws(LinkError) {
+  private func set(_ option: Int32, _ value: Int32) {
     var value = value
-    guard unsafe zmq_setsockopt(handle, option, &value, 4) == 0 else {
-      throw LinkError(zmq_errno(), "set socket option \(option)")
-    }
+    let code = unsafe zmq_setsockopt(handle, option, &value, 4)
+    precondition(code == 0, "cannot set socket option \(option): error \(zmq_errno())")
   }
 
   /// Serves at an endpoint, `ipc://path` or `tcp://host:port`.
