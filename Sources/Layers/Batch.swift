@@ -8,7 +8,7 @@
 public struct FeatureColumn: Sendable, Equatable {
   /// The table whose pulled rows `rows` counts.
   public var table: Int
-  /// Where each example's occurrences begin and the last one's end. Shape `[examples + 1]`.
+  /// Where each example's occurrences begin and the last one's end, shape `[examples + 1]`.
   public var offsets: [Int32]
   /// The row of each occurrence.
   public var rows: [Int32]
@@ -32,11 +32,11 @@ public struct Batch: Sendable, Equatable {
   public var exampleCount: Int
   /// One column per feature, in the model's feature order.
   public var features: [FeatureColumn]
-  /// The dense-number features, row-major. Shape `[examples × denseWidth]`.
+  /// The dense-number features, row-major, shape `[examples × denseWidth]`.
   public var dense: [Float]
-  /// Labels, 0 or 1. Shape `[examples × tasks]`.
+  /// Labels, 0 or 1, shape `[examples × tasks]`.
   public var labels: [Float]
-  /// Task weight × example weight of every label; 0 masks it. Shape `[examples × tasks]`.
+  /// Task weight × example weight of every label, 0 masks it, shape `[examples × tasks]`.
   public var weights: [Float]
 
   /// A batch of the given parts; a prediction leaves labels and weights empty.

@@ -15,19 +15,19 @@ public struct DenseOptimizerOptions: Sendable, Equatable {
     case adam
   }
 
-  /// The rule. Default Adam.
+  /// The rule; default Adam.
   public var rule: Rule = .adam
-  /// Step size, unitless. Default 0.001.
+  /// Step size, unitless; default 0.001.
   public var learningRate: Float = 0.001
-  /// What AdaGrad's sums of squares begin with. Default 0.1, so that the first steps stay small.
+  /// What AdaGrad's sums of squares begin with; default 0.1, so that the first steps stay small.
   public var initialAccumulator: Float = 0.1
-  /// Adam's decay of the mean gradient. Default 0.9.
+  /// Adam's decay of the mean gradient; default 0.9.
   public var firstDecay: Float = 0.9
-  /// Adam's decay of the mean squared gradient. Default 0.999.
+  /// Adam's decay of the mean squared gradient; default 0.999.
   public var secondDecay: Float = 0.999
-  /// Added to the root before dividing, in AdaGrad and Adam. Default 1e-8.
+  /// Added to the root before dividing, in AdaGrad and Adam; default 1e-8.
   public var epsilon: Float = 1e-8
-  /// Decoupled decay: each step also takes rate · weightDecay · value away. Default 0.
+  /// Decoupled decay: each step also takes rate · weightDecay · value away; default 0.
   public var weightDecay: Float = 0
 
   /// The defaults.

@@ -18,11 +18,11 @@ struct FactorizationMachine: ConfiguredModel {
 
   /// Scratch slots.
   private enum Slot {
-    /// S of every example. Shape `[examples, tasks, dimension]`.
+    /// S of every example, shape `[examples, tasks, dimension]`.
     static let sums = 0
-    /// Forward: Σ_f v_f². Backward: the logit gradients, each repeated over its dimension. Same shape.
+    /// Forward Σ_f v_f², backward the logit gradients, each repeated over its dimension; same shape.
     static let squares = 1
-    /// One combined row, for features with several occurrences. Shape `[rowWidth]`.
+    /// One combined row, for features with several occurrences, shape `[rowWidth]`.
     static let combined = 2
   }
 

@@ -45,25 +45,25 @@ public struct ModelTask: Sendable, Equatable {
 public struct ModelOptions: Sendable, Equatable {
   /// The kind of model, one of `ModelOptions.kinds`.
   public var kind: String
-  /// Numbers in an embedding vector (per task in `fm`). Default 8.
+  /// Numbers in an embedding vector (per task in `fm`); default 8.
   public var dimension: Int = 8
   /// The features, in the order of `Batch.features`.
   public var features: [ModelFeature]
   /// The tasks, in the order of labels and logits.
   public var tasks: [ModelTask]
-  /// How many dense numbers an example carries. Default 0.
+  /// How many dense numbers an example carries; default 0.
   public var denseWidth: Int = 0
-  /// Widths of the hidden layers over the vectors (`deepfm`, `dcn`; in `dlrm` the top ones). Default 64, 32.
+  /// Widths of the hidden layers over the vectors (`deepfm`, `dcn`; in `dlrm` the top ones); default 64, 32.
   public var hidden: [Int] = [64, 32]
-  /// Widths of the hidden layers over the dense numbers in `dlrm`; an output of `dimension` is added. Default 64.
+  /// Widths of the hidden layers over the dense numbers in `dlrm`; an output of `dimension` is added; default 64.
   public var bottom: [Int] = [64]
-  /// Cross layers in `dcn`. Default 3.
+  /// Cross layers in `dcn`; default 3.
   public var crossLayers: Int = 3
-  /// Whether hidden layers normalise before their activation. Default false.
+  /// Whether hidden layers normalise before their activation; default false.
   public var layerNorm: Bool = false
-  /// The share of hidden activations that training drops, 0 for none. Default 0.
+  /// The share of hidden activations that training drops, 0 for none; default 0.
   public var dropout: Float = 0
-  /// Standard deviation of new embedding vectors. Default 0.01: small beside learned values, yet not all equal.
+  /// Standard deviation of new embedding vectors; default 0.01: small beside learned values, yet not all equal.
   public var initialDeviation: Float = 0.01
 
   /// A model of a kind over features and tasks, everything else by default.
