@@ -126,9 +126,9 @@ public struct DenseOptimizer: Sendable, Equatable {
       for i in 0..<count {
         let g = unsafe gradient[unchecked: i]
         let mean = unsafe first * moments[unchecked: i] + (1 - first) * g
-        let square = unsafe second * moments[unchecked: count + i] + (1 - second) * g * g
+        let square = unsafe second * moments[unchecked: count &+ i] + (1 - second) * g * g
         unsafe moments[unchecked: i] = mean
-        unsafe moments[unchecked: count + i] = square
+        unsafe moments[unchecked: count &+ i] = square
         unsafe value[unchecked: i] =
           keep * value[unchecked: i] - stepRate * mean / (square.squareRoot() * correction + epsilon)
       }

@@ -142,9 +142,9 @@ struct FactorizationMachine: ConfiguredModel {
     Kernel.require(start, vectorWidth, vector.count)
     Kernel.require(place, vectorWidth, min(sums.count, squares.count))
     for i in 0..<vectorWidth {
-      let value = unsafe vector[unchecked: start + i]
-      unsafe sums[unchecked: place + i] += value
-      unsafe squares[unchecked: place + i] += value * value
+      let value = unsafe vector[unchecked: start &+ i]
+      unsafe sums[unchecked: place &+ i] += value
+      unsafe squares[unchecked: place &+ i] += value * value
     }
   }
 
@@ -158,8 +158,8 @@ struct FactorizationMachine: ConfiguredModel {
     Kernel.require(place, vectorWidth, min(sums.count, spread.count))
     Kernel.require(target, vectorWidth, gradients.count)
     for i in 0..<vectorWidth {
-      unsafe gradients[unchecked: target + i] +=
-        scale * spread[unchecked: place + i] * (sums[unchecked: place + i] - vector[unchecked: start + i])
+      unsafe gradients[unchecked: target &+ i] +=
+        scale * spread[unchecked: place &+ i] * (sums[unchecked: place &+ i] - vector[unchecked: start &+ i])
     }
   }
 
@@ -169,7 +169,7 @@ struct FactorizationMachine: ConfiguredModel {
     Kernel.require(0, gradients.count * dimension, spread.count)
     for cell in 0..<gradients.count {
       let gradient = gradients[cell]
-      for k in 0..<dimension { unsafe spread[unchecked: cell * dimension + k] = gradient }
+      for k in 0..<dimension { unsafe spread[unchecked: cell &* dimension &+ k] = gradient }
     }
   }
 

@@ -10,14 +10,14 @@ enum Kernel {
   ) {
     require(xStart, count, x.count)
     require(yStart, count, y.count)
-    for i in 0..<count { unsafe y[unchecked: yStart + i] += scale * x[unchecked: xStart + i] }
+    for i in 0..<count { unsafe y[unchecked: yStart &+ i] += scale * x[unchecked: xStart &+ i] }
   }
 
   /// y = 0 over `count` floats.
   @inline(__always)
   static func clear(_ y: inout MutableSpan<Float>, at yStart: Int, count: Int) {
     require(yStart, count, y.count)
-    for i in 0..<count { unsafe y[unchecked: yStart + i] = 0 }
+    for i in 0..<count { unsafe y[unchecked: yStart &+ i] = 0 }
   }
 
   /// The sum of x over `count` floats.
@@ -26,14 +26,14 @@ enum Kernel {
     require(start, count, x.count)
     var lanes = SIMD8<Float>.zero
     var i = 0
-    while i + 8 <= count {
-      lanes += eight(x, start + i)
-      i += 8
+    while i &+ 8 <= count {
+      lanes += eight(x, start &+ i)
+      i &+= 8
     }
     var result = lanes.sum()
     while i < count {
-      unsafe result += x[unchecked: start + i]
-      i += 1
+      unsafe result += x[unchecked: start &+ i]
+      i &+= 1
     }
     return result
   }
@@ -46,19 +46,19 @@ enum Kernel {
     var first = SIMD8<Float>.zero
     var second = SIMD8<Float>.zero
     var i = 0
-    while i + 16 <= count {
-      first += eight(x, xStart + i) * eight(y, yStart + i)
-      second += eight(x, xStart + i + 8) * eight(y, yStart + i + 8)
-      i += 16
+    while i &+ 16 <= count {
+      first += eight(x, xStart &+ i) * eight(y, yStart &+ i)
+      second += eight(x, xStart &+ i &+ 8) * eight(y, yStart &+ i &+ 8)
+      i &+= 16
     }
-    if i + 8 <= count {
-      first += eight(x, xStart + i) * eight(y, yStart + i)
-      i += 8
+    if i &+ 8 <= count {
+      first += eight(x, xStart &+ i) * eight(y, yStart &+ i)
+      i &+= 8
     }
     var result = (first + second).sum()
     while i < count {
-      unsafe result += x[unchecked: xStart + i] * y[unchecked: yStart + i]
-      i += 1
+      unsafe result += x[unchecked: xStart &+ i] * y[unchecked: yStart &+ i]
+      i &+= 1
     }
     return result
   }
@@ -67,14 +67,14 @@ enum Kernel {
   static func isFinite(_ x: Span<Float>) -> Bool {
     var lanes = SIMD8<Float>.zero
     var i = 0
-    while i + 8 <= x.count {
+    while i &+ 8 <= x.count {
       lanes += eight(x, i) * 0
-      i += 8
+      i &+= 8
     }
     var rest: Float = 0
     while i < x.count {
       rest += x[i] * 0
-      i += 1
+      i &+= 1
     }
     return lanes.sum() + rest == 0
   }
@@ -82,7 +82,7 @@ enum Kernel {
   /// Eight floats from a place the caller has checked.
   @inline(__always)
   static func eight(_ x: Span<Float>, _ start: Int) -> SIMD8<Float> {
-    unsafe x.bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: start * 4, as: SIMD8<Float>.self)
+    unsafe x.bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: start &* 4, as: SIMD8<Float>.self)
   }
 
   /// Traps unless `start ..< start + count` lies in `0 ..< bound`.
