@@ -3,3 +3,4 @@
 #pragma once
 #include "crc32c.h"
 #include "posix.h"
+#include "replica.h"
