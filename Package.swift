@@ -47,12 +47,20 @@ let package = Package(
     tests("Base"),
 
     // 1
+    module("Embeddings", uses: ["Base", "CKernels"]),
+    tests("Embeddings", uses: ["Base"]),
+    module("Layers", uses: ["Base"]),
+    tests("Layers", uses: ["Base"]),
+    module("Journal", uses: ["Base"]),
+    tests("Journal", uses: ["Base"]),
     module("Wire", uses: ["Base", "CZeroMQ"]),
     tests("Wire", uses: ["Base"]),
 
     // 2
-    module("Streams", uses: ["Base"]),
-    tests("Streams", uses: ["Base"]),
+    module("Streams", uses: ["Base", "Journal"]),
+    tests("Streams", uses: ["Base", "Journal"]),
+    module("Sharding", uses: ["Base", "Embeddings", "Journal", "Layers", "Wire"]),
+    tests("Sharding", uses: ["Base", "Embeddings", "Layers", "Wire"]),
   ],
   cLanguageStandard: .c17,
   cxxLanguageStandard: .cxx17

@@ -2,7 +2,7 @@
 
 public import Base
 internal import Embeddings
-public import Wire
+internal import Wire
 
 extension ShardCore {
   /// Whether there is copying to do at once, so that the shell should not sleep.

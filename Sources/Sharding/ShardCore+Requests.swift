@@ -248,9 +248,17 @@ extension ShardCore {
     }
     let found = question.ids.map { id in
       guard let row = tables[index].table.inspect(id) else { return "{\"id\":\(id),\"found\":false}" }
-      return "{\"id\":\(id),\"found\":true,\"row\":\(row.json)}"
+      return Self.json(row)
     }
     return PlainMessage.text(.inspect, "[" + found.joined(separator: ",") + "]", request: request)
+  }
+
+  private static func json(_ row: RowInspection) -> String {
+    func list(_ numbers: [Float]) -> String { "[" + numbers.map { "\($0)" }.joined(separator: ",") + "]" }
+    func number(_ value: (some CustomStringConvertible)?) -> String { value.map { "\($0)" } ?? "null" }
+    return "{\"id\":\(row.id),\"found\":true,\"weights\":\(list(row.weights)),\"state\":\(list(row.state)),"
+      + "\"lastSeen\":\(number(row.lastSeen)),\"frequency\":\(number(row.frequency)),"
+      + "\"waitingCount\":\(number(row.waitingCount))}"
   }
 
   private mutating func blocks(

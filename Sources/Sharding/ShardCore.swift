@@ -5,7 +5,7 @@
 // expiry or by forget; what is acknowledged as durable is in a synced block.
 
 public import Base
-public import Embeddings
+internal import Embeddings
 public import Wire
 
 /// What the shell must do for the core, in order.

@@ -1,9 +1,9 @@
 // The shard's shell: one thread with a ROUTER socket and the core, one thread that writes and syncs the journal. Values
 // go between them through two mailboxes, so an fsync never delays a pull.
 
-public import Base
+internal import Base
 internal import Embeddings
-public import Journal
+internal import Journal
 internal import Synchronization
 public import Wire
 

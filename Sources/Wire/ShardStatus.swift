@@ -1,6 +1,5 @@
 // What a shard says of itself when asked; JSON on the wire, so that operators can read it too.
 
-public import Base
 internal import Foundation
 
 /// The state of a shard, for status, report and the end of a replay.
