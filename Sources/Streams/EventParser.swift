@@ -23,7 +23,7 @@ public struct EventParser: ~Copyable {
   let options: Options
   private let taskNames: NameTable
   private var features: FeatureParser
-  private var actionNames: [UInt64: String] = [:]
+  private var actionNames: [UInt64: (name: String, bytes: [UInt8])] = [:]
   private var json: JSONText
 
   /// The most bytes an action's name may have.
@@ -77,22 +77,7 @@ public struct EventParser: ~Copyable {
     var next = 1
     for _ in 0..<root.count {
       let key = json[next]
-      let field: Field
-      if json.text(key, is: "type") {
-        field = .type
-      } else if json.text(key, is: "id") {
-        field = .id
-      } else if json.text(key, is: "time") {
-        field = .time
-      } else if json.text(key, is: "features") {
-        field = .features
-      } else if json.text(key, is: "prediction") {
-        field = .prediction
-      } else if json.text(key, is: "impression") {
-        field = .impression
-      } else if json.text(key, is: "action") {
-        field = .action
-      } else {
+      guard let field = field(key) else {
         throw .unknownField(
           json.string(of: key), of: "an event",
           known: ["type", "id", "time", "features", "prediction", "impression", "action"])
@@ -108,6 +93,17 @@ public struct EventParser: ~Copyable {
     if json.text(type, is: "action") { return .action(try action(fields)) }
     if json.text(type, is: "watermark") { return try watermark(fields) }
     throw .unknownType(json.string(of: type))
+  }
+
+  private func field(_ key: JSONToken) -> Field? {
+    switch key.count {
+    case 2: json.text(key, is: "id") ? .id : nil
+    case 4: json.text(key, is: "type") ? .type : json.text(key, is: "time") ? .time : nil
+    case 6: json.text(key, is: "action") ? .action : nil
+    case 8: json.text(key, is: "features") ? .features : nil
+    case 10: json.text(key, is: "impression") ? .impression : json.text(key, is: "prediction") ? .prediction : nil
+    default: nil
+    }
   }
 
   private mutating func impression(_ fields: Fields) throws(EventFault.Reason) -> Impression {
@@ -169,12 +165,10 @@ public struct EventParser: ~Copyable {
     guard (1...Self.actionNameLimit).contains(token.count) else {
       throw .badActionName(bytes: token.count, limit: Self.actionNameLimit)
     }
-    let hash = Hashing.xxh3(json.bytes(of: token))
-    if let name = actionNames[hash], name.utf8.count == token.count, json.text(token, is: Array(name.utf8)) {
-      return name
-    }
+    let hash = json.hash(of: token)
+    if let known = actionNames[hash], json.text(token, is: known.bytes) { return known.name }
     let name = json.string(of: token)
-    if actionNames.count < 256 { actionNames[hash] = name }
+    if actionNames.count < 256 { actionNames[hash] = (name, Array(name.utf8)) }
     return name
   }
 

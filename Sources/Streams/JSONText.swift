@@ -3,6 +3,7 @@
 
 internal import Base
 internal import CSimdJSON
+internal import Glibc
 
 /// What a JSON value is.
 enum JSONKind: UInt8 {
@@ -105,6 +106,9 @@ enum JSONFault: Error, Equatable {
     return unsafe _overrideLifetime(span, borrowing: self)
   }
 
+  /// XXH3-64 of a text token.
+  func hash(of token: JSONToken, seed: UInt64 = 0) -> UInt64 { Hashing.xxh3(bytes(of: token), seed: seed) }
+
   /// The text of a text token.
   func string(of token: JSONToken) -> String {
     unsafe bytes(of: token).withUnsafeBytes { unsafe String(decoding: $0, as: UTF8.self) }
@@ -112,15 +116,17 @@ enum JSONFault: Error, Equatable {
 
   /// Whether a text token is `literal`.
   func text(_ token: JSONToken, is literal: StaticString) -> Bool {
-    guard token.count == literal.utf8CodeUnitCount else { return false }
-    return unsafe bytes(of: token).withUnsafeBytes { text in
-      unsafe text.elementsEqual(UnsafeBufferPointer(start: literal.utf8Start, count: text.count))
-    }
+    guard token.count > 0, token.count == literal.utf8CodeUnitCount else { return false }
+    return unsafe bytes(of: token).withUnsafeBytes { unsafe memcmp($0.baseAddress!, literal.utf8Start, $0.count) == 0 }
   }
 
   /// Whether a text token is `name`.
   func text(_ token: JSONToken, is name: [UInt8]) -> Bool {
     guard token.count == name.count else { return false }
-    return unsafe bytes(of: token).withUnsafeBytes { unsafe $0.elementsEqual(name) }
+    return unsafe bytes(of: token).withUnsafeBytes { text in
+      unsafe name.withUnsafeBytes { name in
+        unsafe text.count == 0 || memcmp(text.baseAddress!, name.baseAddress!, text.count) == 0
+      }
+    }
   }
 }

@@ -36,3 +36,5 @@ struct MinHeap<Element: Comparable> {
     }
   }
 }
+
+extension MinHeap: Sendable where Element: Sendable {}
