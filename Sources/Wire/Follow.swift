@@ -6,6 +6,8 @@ public import Base
 public struct Follow: Equatable, Sendable {
   /// Which replica.
   public var replica: UInt32
+  /// How many parts of base `version` it has, while it takes one; 0 otherwise.
+  public var part: UInt32
   /// Drawn at random when the replica's process started.
   public var incarnation: UInt64
   /// The version store its content came from; 0 for none.
@@ -14,8 +16,9 @@ public struct Follow: Equatable, Sendable {
   public var version: UInt64
 
   /// A message from its parts.
-  public init(replica: Int, incarnation: UInt64, store: UInt64, version: UInt64) {
+  public init(replica: Int, incarnation: UInt64, store: UInt64, version: UInt64, part: UInt32 = 0) {
     self.replica = UInt32(replica)
+    self.part = part
     self.incarnation = incarnation
     self.store = store
     self.version = version
@@ -26,7 +29,7 @@ public struct Follow: Equatable, Sendable {
     var writer = ByteWriter()
     MessageHeader(.follow, request: request).encode(into: &writer)
     writer.append(replica)
-    writer.append(UInt32(0))
+    writer.append(part)
     writer.append(incarnation)
     writer.append(store)
     writer.append(version)
@@ -36,7 +39,7 @@ public struct Follow: Equatable, Sendable {
   /// Reads the body.
   public init(decoding reader: inout ByteReader) throws(DecodeError) {
     replica = try reader.read()
-    _ = try reader.read(UInt32.self)
+    part = try reader.read()
     incarnation = try reader.read()
     store = try reader.read()
     version = try reader.read()

@@ -213,12 +213,16 @@ public final class SocketGroup {
   /// The next message of socket `index`.
   public func receive(from index: Int) throws(LinkError) -> Blob? { try sockets[index].socket.receive()?.message }
 
-  /// Waits until any socket has a message or a descriptor is readable, or the time is over.
-  public func wait(descriptors: [Int32] = [], timeout: Duration) {
+  /// Waits until any socket, or `server`, has a message, or the time is over.
+  public func wait(with server: borrowing Socket, timeout: Duration) {
     var items = unsafe sockets.map { unsafe $0.socket.pollItem }
-    for descriptor in descriptors {
-      unsafe items.append(zmq_pollitem_t(socket: nil, fd: descriptor, events: Int16(ZMQ_POLLIN), revents: 0))
-    }
+    unsafe items.append(server.pollItem)
+    _ = unsafe zmq_poll(&items, Int32(items.count), Int(timeout.milliseconds))
+  }
+
+  /// Waits until any socket has a message, or the time is over.
+  public func wait(timeout: Duration) {
+    var items = unsafe sockets.map { unsafe $0.socket.pollItem }
     _ = unsafe zmq_poll(&items, Int32(items.count), Int(timeout.milliseconds))
   }
 }

@@ -1,0 +1,119 @@
+// The replica's side of sync without its socket: says what it has, applies what comes next, asks again when something is
+// missing or damaged.
+
+public import Base
+public import Wire
+
+/// What a replica keeps versions in; called by one thread.
+public protocol VersionTarget: AnyObject {
+  /// Begins a base beside what is served; a base begun before is dropped.
+  func beginBase() throws
+  /// Replaces what is served by the base.
+  func commitBase(_ version: VersionContent) throws
+  /// Applies rows and removals of one table, to the base while one is being taken.
+  func apply(_ change: TableChange) throws
+  /// Sets dense tensors, all at once.
+  func setDense(_ tensors: [TensorChange]) throws
+  /// What is served is now this version.
+  func publish(_ version: VersionContent, isCaughtUp: Bool) throws
+}
+
+/// What the shell must send.
+public struct ReplicaFollower {
+  private let replica: Int
+  private let incarnation: UInt64
+  private let target: any VersionTarget
+  private var store: UInt64 = 0
+  private var version: UInt64 = 0
+  private var part: UInt32 = 0
+  private var baseStore: UInt64 = 0
+  private var baseNumber: UInt64 = 0
+  private var baseTensors: [TensorChange] = []
+  /// The newest version when the base was taken: caught up means having it.
+  private var caughtUpAt: UInt64 = .max
+  private var nextFollow: Int64 = .min
+  private var nextRequest: UInt64 = 1
+  /// Versions and parts that could not be applied, with the last reason.
+  public private(set) var rejected: (count: Int, reason: String) = (0, "")
+
+  /// A follower that has nothing yet.
+  public init(replica: Int, incarnation: UInt64, target: any VersionTarget) {
+    self.replica = replica
+    self.incarnation = incarnation
+    self.target = target
+  }
+
+  /// The version that is served; 0 before the first base.
+  public var servedVersion: UInt64 { version }
+
+  /// The follow message, when it is time for one: it acknowledges, asks, and shows the replica is alive.
+  public mutating func tick(now: Int64) -> Blob? {
+    guard now >= nextFollow else { return nil }
+    return follow(now: now)
+  }
+
+  private mutating func follow(now: Int64) -> Blob {
+    nextFollow = now + 500_000_000
+    nextRequest += 1
+    let message =
+      part > 0
+      ? Follow(replica: replica, incarnation: incarnation, store: baseStore, version: baseNumber, part: part)
+      : Follow(replica: replica, incarnation: incarnation, store: store, version: version)
+    return message.encoded(request: nextRequest)
+  }
+
+  /// Applies a message of sync; gives what to answer.
+  /// - Throws: what the target throws: the replica cannot serve what the cluster trains.
+  public mutating func receive(_ message: Blob, now: Int64) throws -> Blob? {
+    var reader = ByteReader(message)
+    let received: VersionMessage
+    let content: VersionContent
+    do {
+      let header = try MessageHeader(decoding: &reader)
+      guard header.opcode == .version, header.kind == .request else { return nil }
+      received = try VersionMessage(decoding: &reader)
+      content = try VersionContent(decoding: received.content)
+    } catch {
+      rejected = (rejected.count + 1, "\(error)")
+      return follow(now: now)
+    }
+    if let place = content.basePart {
+      guard try takeBase(received, content, place) else { return nil }
+    } else {
+      guard received.store == store, content.number == version + 1, part == 0 else {
+        // A repeat, or a gap: say again what is here.
+        return content.number <= version && received.store == store ? nil : follow(now: now)
+      }
+      for table in content.tables { try target.apply(table) }
+      if !content.tensors.isEmpty { try target.setDense(content.tensors) }
+      version = content.number
+      try target.publish(content, isCaughtUp: version >= caughtUpAt)
+    }
+    return follow(now: now)
+  }
+
+  /// False for a part that is not the next one.
+  private mutating func takeBase(
+    _ received: VersionMessage, _ content: VersionContent, _ place: (index: Int, count: Int)
+  ) throws -> Bool {
+    if place.index == 0 {
+      if received.store == store, content.number <= version, version > 0, part == 0, place.count != 0 { return false }
+      (baseStore, baseNumber, part) = (received.store, content.number, 0)
+      baseTensors = []
+      try target.beginBase()
+    }
+    guard received.store == baseStore, content.number == baseNumber, place.index == Int(part) else { return false }
+    for table in content.tables { try target.apply(table) }
+    baseTensors.append(contentsOf: content.tensors)
+    part += 1
+    if place.count == Int(part) {
+      try target.commitBase(content)
+      if !baseTensors.isEmpty { try target.setDense(baseTensors) }
+      (store, version, part) = (baseStore, baseNumber, 0)
+      caughtUpAt = received.newest
+      baseTensors = []
+      try target.publish(content, isCaughtUp: version >= caughtUpAt)
+    }
+    return true
+  }
+}
