@@ -41,6 +41,7 @@ let package = Package(
     .systemLibrary(name: "CZeroMQ"),
     .systemLibrary(name: "CSnappy"),
     .target(name: "CKernels"),
+    .target(name: "CSimdJSON", linkerSettings: [.linkedLibrary("simdjson")]),
 
     // 0
     module("Base", uses: ["CKernels", "CXXHash"]),
@@ -57,10 +58,18 @@ let package = Package(
     tests("Wire", uses: ["Base"]),
 
     // 2
-    module("Streams", uses: ["Base", "Journal"]),
+    module("Streams", uses: ["Base", "CSimdJSON", "Journal"]),
     tests("Streams", uses: ["Base", "Journal"]),
+    module("Joining", uses: ["Base", "Journal", "Streams"]),
+    tests("Joining", uses: ["Base", "Journal", "Streams"]),
     module("Sharding", uses: ["Base", "Embeddings", "Journal", "Layers", "Wire"]),
     tests("Sharding", uses: ["Base", "Embeddings", "Layers", "Wire"]),
+    module("Syncing", uses: ["Base", "CSnappy", "Embeddings", "Sharding", "Wire"]),
+    tests("Syncing", uses: ["Base", "Wire"]),
+
+    // 3
+    module("Training", uses: ["Base", "Layers", "Sharding", "Streams", "Wire"]),
+    tests("Training", uses: ["Base", "Layers", "Streams"]),
   ],
   cLanguageStandard: .c17,
   cxxLanguageStandard: .cxx17

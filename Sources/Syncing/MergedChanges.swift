@@ -1,6 +1,6 @@
 // What changed since the last version, merged from blocks: the last write of an id wins, optimizer state is left out.
 
-public import Base
+internal import Base
 internal import Embeddings
 
 /// The changes of one table, by id.
@@ -32,28 +32,33 @@ struct MergedTable {
     }
     let ids = section.ids.span
     for index in 0..<ids.count {
-      let row = section.weights(index)
       tombstones.remove(ids[index])
       if let place = places[ids[index]] {
-        var target = weights.mutableSpan
-        for column in 0..<weightCount { target[Int(place) * weightCount + column] = row[column] }
+        overwrite(Int(place), with: section.weights(index))
       } else {
         places[ids[index]] = Int32(weights.count / max(1, weightCount))
-        for column in 0..<weightCount { weights.append(row[column]) }
+        append(section.weights(index))
       }
     }
+  }
+
+  private mutating func overwrite(_ place: Int, with row: Span<Float>) {
+    let start = place * row.count
+    var target = weights.mutableSpan
+    for column in row.indices { target[start + column] = row[column] }
+  }
+
+  private mutating func append(_ row: Span<Float>) {
+    for column in 0..<weightCount { weights.append(row[column]) }
   }
 
   /// The change as a version holds it, ids ascending; empties the table.
   mutating func take() -> TableChange {
     let ids = places.keys.sorted()
     var rows = ByteWriter(capacity: ids.count * weightCount * 4)
-    let source = weights.span
-    rows.append(Float.self, count: ids.count * weightCount) { target in
-      for (index, id) in ids.enumerated() {
-        let place = Int(places[id] ?? 0) * weightCount
-        for column in 0..<weightCount { target[index * weightCount + column] = source[place + column] }
-      }
+    for id in ids {
+      let place = Int(places[id] ?? 0) * weightCount
+      rows.append(span: weights.span.extracting(place..<(place + weightCount)))
     }
     let count = ids.count * weightCount
     guard let view = try? View<Float>(rows.finish(), byteOffset: 0, count: count) else {

@@ -2,7 +2,7 @@
 // missing or damaged.
 
 public import Base
-public import Wire
+internal import Wire
 
 /// What a replica keeps versions in; called by one thread.
 public protocol VersionTarget: AnyObject {

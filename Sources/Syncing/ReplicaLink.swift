@@ -1,6 +1,6 @@
 // The shell of a follower: one thread with a socket to sync.
 
-public import Base
+internal import Base
 internal import Synchronization
 internal import Wire
 

@@ -1,6 +1,6 @@
 // The only file that calls libsnappy.
 
-public import Base
+internal import Base
 internal import CSnappy
 
 /// Snappy, where it shrinks.

@@ -341,6 +341,8 @@ public struct SyncCore {
     actions.append(.storeVersion(newest, blob))
     for shard in shards.indices { shards[shard].persisted = shards[shard].cursor }
     awaited.append(AwaitedVersion(number: newest, arrivals: readyArrivals))
+    // A replica that is long gone must not make this grow; its freshness is then not measured.
+    if awaited.count > 10_000 { awaited.removeFirst() }
     readyArrivals = []
     bytesSinceBase += blob.count
     count("versions")

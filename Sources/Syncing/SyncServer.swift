@@ -1,7 +1,7 @@
 // The sync role's shell: one thread with a socket to each shard, a ROUTER socket for replicas and operators, and the
 // version store.
 
-public import Base
+internal import Base
 internal import Synchronization
 internal import Wire
 

@@ -67,9 +67,24 @@ public struct VersionContent: Sendable {
   /// Dense tensors, when this version carries them.
   public var tensors: [TensorChange]
 
-  /// The most rows one part of a base has.
-  static let rowsPerPart = 65_536
   static let magic: UInt32 = 0x5649_5547
+
+  init(
+    number: UInt64, basePart: (index: Int, count: Int)?, created: Milliseconds, newestEventTime: Milliseconds,
+    exampleCount: UInt64, epochs: [UInt64], identities: [UInt64], arrivals: [ArrivalCount], tables: [TableChange],
+    tensors: [TensorChange]
+  ) {
+    self.number = number
+    self.basePart = basePart
+    self.created = created
+    self.newestEventTime = newestEventTime
+    self.exampleCount = exampleCount
+    self.epochs = epochs
+    self.identities = identities
+    self.arrivals = arrivals
+    self.tables = tables
+    self.tensors = tensors
+  }
 
   /// The version's bytes; rows are rounded to float16 when asked.
   public func encoded(halfPrecision: Bool) -> Blob {
@@ -136,9 +151,8 @@ public struct VersionContent: Sendable {
     var reader = content
     let start = reader.offset
     guard reader.remaining >= 8 else { throw .truncated(offset: 0, needed: 8, available: reader.remaining) }
-    let body = reader.blob.bytes.extracting(start..<(start + reader.remaining - 4))
     var tail = ByteReader(reader.blob, range: (start + reader.remaining - 4)..<(start + reader.remaining))
-    let (stored, computed) = (try tail.read(UInt32.self), Hashing.crc32c(body))
+    let (stored, computed) = (try tail.read(UInt32.self), content.checksumOfAllBut(last: 4))
     guard stored == computed else {
       throw .invalid(field: "checksum", value: String(computed, radix: 16), expected: String(stored, radix: 16))
     }
@@ -209,6 +223,13 @@ public struct VersionContent: Sendable {
     return TableChange(
       table: name, weightCount: weightCount, tombstones: tombstones, ids: ids,
       weights: try View<Float>(floats.finish(), byteOffset: 0, count: weights))
+  }
+}
+
+extension ByteReader {
+  /// CRC-32C of what is left but for the last bytes.
+  fileprivate func checksumOfAllBut(last: Int) -> UInt32 {
+    Hashing.crc32c(blob.bytes.extracting(offset..<(offset + remaining - last)))
   }
 }
 

@@ -5,7 +5,7 @@
 
 public import Base
 internal import Glibc
-public import Streams
+internal import Streams
 
 /// One scored example.
 public struct ScoreRecord: Equatable, Sendable {

@@ -1,11 +1,11 @@
 // The trainer's shell: one thread with a socket to each shard, the sources of its partitions and the score log.
 
-public import Base
+internal import Base
 internal import Layers
 internal import Sharding
-public import Streams
+internal import Streams
 internal import Synchronization
-public import Wire
+internal import Wire
 
 /// Where a trainer finds shards, streams and its log.
 public struct TrainerServiceOptions: Sendable {

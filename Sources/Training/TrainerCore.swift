@@ -3,10 +3,10 @@
 // makes runs repeatable.
 
 public import Base
-internal import Layers
+public import Layers
 public import Sharding
 public import Streams
-public import Wire
+internal import Wire
 
 /// The state of the pipeline of one model's trainer.
 public struct TrainerCore: ~Copyable {
@@ -214,8 +214,8 @@ public struct TrainerCore: ~Copyable {
           counters.lossCount += Double(
             stride(from: task, to: input.weights.count, by: taskOfModel.count).count { input.weights[$0] > 0 })
         }
-        for table in rows.indices { zero(&rowGradients[table], count: rows[table].count) }
-        for tensor in dense.indices { zero(&denseGradients[tensor], count: dense[tensor].count) }
+        for table in rows.indices { zero(&rowGradients[table], as: rows[table]) }
+        for tensor in dense.indices { zero(&denseGradients[tensor], as: dense[tensor]) }
         model.backward(
           input, rows: rows, dense: dense, logitGradients: logitGradients, scratch: &scratch,
           rowGradients: &rowGradients, denseGradients: &denseGradients)
@@ -227,15 +227,6 @@ public struct TrainerCore: ~Copyable {
     counters.batches += 1
     counters.examples += UInt64(batch.recordCount)
     recycle(batch)
-  }
-
-  private func zero(_ values: inout [Float], count: Int) {
-    if values.count == count {
-      var span = values.mutableSpan
-      for index in span.indices { unsafe span[unchecked: index] = 0 }
-    } else {
-      values = [Float](repeating: 0, count: count)
-    }
   }
 
   private mutating func correctedLoss(_ batch: TrainingBatch, _ input: Batch) -> [Double] {
@@ -263,13 +254,8 @@ public struct TrainerCore: ~Copyable {
       var section = 0
       for (table, part) in batch.parts[shard].enumerated() where !part.ids.isEmpty {
         let width = options.tables[part.table].weightCount
-        let source = reply.rows[section].span
+        scatter(reply.rows[section], to: part.places, width: width, in: &rows[table])
         section += 1
-        var target = rows[table].mutableSpan
-        for (index, place) in part.places.enumerated() {
-          let (from, to) = (index * width, Int(place) * width)
-          for column in 0..<width { target[to + column] = source[from + column] }
-        }
       }
       for tensor in reply.tensors {
         guard let own = options.tensorIndex.firstIndex(of: tensor.tensor) else { continue }
@@ -323,12 +309,8 @@ public struct TrainerCore: ~Copyable {
         let width = options.tables[part.table].weightCount
         PushRequest.beginSection(
           table: part.table, ids: part.ids, sightings: part.sightings, floats: part.ids.count * width, into: &writer)
-        let source = rowGradients[table].span
         writer.append(Float.self, count: part.ids.count * width) { target in
-          for (index, place) in part.places.enumerated() {
-            let (from, to) = (Int(place) * width, index * width)
-            for column in 0..<width { target[to + column] = source[from + column] }
-          }
+          collect(part.places, width: width, of: rowGradients[table], into: &target)
         }
       }
       for tensor in tensors {

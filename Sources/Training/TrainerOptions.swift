@@ -1,6 +1,6 @@
 // What a trainer is told: its model, its partitions, the cluster's tables.
 
-public import Base
+internal import Base
 public import Layers
 public import Sharding
 public import Streams
