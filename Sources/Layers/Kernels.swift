@@ -13,6 +13,58 @@ enum Kernel {
     for i in 0..<count { unsafe y[unchecked: yStart &+ i] += scale * x[unchecked: xStart &+ i] }
   }
 
+  /// y += scale · x over the first `count` floats of an array.
+  static func addScaled(_ scale: Float, _ x: Span<Float>, at xStart: Int, to y: inout [Float], count: Int) {
+    var target = y.mutableSpan
+    addScaled(scale, x, at: xStart, to: &target, at: 0, count: count)
+  }
+
+  /// y = x over `count` floats.
+  @inline(__always)
+  static func copy(_ x: Span<Float>, at xStart: Int, to y: inout MutableSpan<Float>, at yStart: Int, count: Int) {
+    require(xStart, count, x.count)
+    require(yStart, count, y.count)
+    for i in 0..<count { unsafe y[unchecked: yStart &+ i] = x[unchecked: xStart &+ i] }
+  }
+
+  /// z += x ⊙ y over the first `count` floats of an array.
+  static func addProduct(
+    _ x: Span<Float>, at xStart: Int, _ y: Span<Float>, at yStart: Int, to z: inout [Float], count: Int
+  ) {
+    require(xStart, count, x.count)
+    require(yStart, count, y.count)
+    var target = z.mutableSpan
+    require(0, count, target.count)
+    for i in 0..<count { unsafe target[unchecked: i] += x[unchecked: xStart &+ i] * y[unchecked: yStart &+ i] }
+  }
+
+  /// y = y ⊙ x over `count` floats.
+  static func multiply(
+    _ y: inout MutableSpan<Float>, at yStart: Int, by x: Span<Float>, at xStart: Int, count: Int
+  ) {
+    require(xStart, count, x.count)
+    require(yStart, count, y.count)
+    for i in 0..<count { unsafe y[unchecked: yStart &+ i] *= x[unchecked: xStart &+ i] }
+  }
+
+  /// y = max(y, 0) over the first `count` floats.
+  static func rectify(_ y: inout MutableSpan<Float>, count: Int) {
+    require(0, count, y.count)
+    for i in 0..<count {
+      let value = unsafe y[unchecked: i]
+      unsafe y[unchecked: i] = value > 0 ? value : 0
+    }
+  }
+
+  /// dy = scale · dy where the output is above 0, else 0: the way back through ReLU and dropout at once.
+  static func rectifyGradient(_ dy: inout MutableSpan<Float>, output: Span<Float>, scale: Float, count: Int) {
+    require(0, count, min(dy.count, output.count))
+    for i in 0..<count {
+      let value = unsafe dy[unchecked: i] * scale
+      unsafe dy[unchecked: i] = output[unchecked: i] > 0 ? value : 0
+    }
+  }
+
   /// y = 0 over `count` floats.
   @inline(__always)
   static func clear(_ y: inout MutableSpan<Float>, at yStart: Int, count: Int) {
