@@ -143,3 +143,10 @@ enum Kernel {
     precondition(start >= 0 && count >= 0 && start + count <= bound, "a run of floats leaves its array")
   }
 }
+
+extension [Float] {
+  /// Makes it `count` long; what it holds then is for the caller to overwrite.
+  mutating func setCount(_ count: Int) {
+    if self.count != count { self = [Float](repeating: 0, count: count) }
+  }
+}

@@ -18,7 +18,7 @@ struct LinearTerm: Sendable {
   /// Overwrites `logits` with the term.
   func forward(_ batch: Batch, dense: [[Float]], logits: inout [Float]) {
     let count = batch.exampleCount * taskCount
-    if logits.count != count { logits = [Float](repeating: 0, count: count) }
+    logits.setCount(count)
     let biases = dense[bias]
     var output = logits.mutableSpan
     for example in 0..<batch.exampleCount {

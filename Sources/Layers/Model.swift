@@ -79,6 +79,8 @@ let modelTypes: [any ConfiguredModel.Type] = [
   LogisticModel.self,
   FactorizationMachine.self,
   DeepFactorizationMachine.self,
+  DeepCrossNetwork.self,
+  DeepLearningRecommendationModel.self,
 ]
 
 /// The model that the options describe.
