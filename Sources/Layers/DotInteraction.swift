@@ -1,7 +1,8 @@
 // The dot products of all pairs of vectors. Source: Naumov et al. 2019, "Deep Learning Recommendation Model", 2.1.3.
 
-/// D[example, (i, j)] = ⟨z_i, z_j⟩ for j < i, from Z `[examples, vectors, dimension]`; pairs go row by row:
-/// (1,0), (2,0), (2,1), (3,0), …
+/// D[example, (i, j)] = ⟨z_i, z_j⟩ for j < i, from Z `[examples, vectors, dimension]`.
+///
+/// Pairs go row by row: (1,0), (2,0), (2,1), (3,0), …
 struct DotInteraction: Sendable {
   let vectors: Int
   let dimension: Int

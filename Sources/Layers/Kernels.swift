@@ -47,6 +47,21 @@ enum Kernel {
     for i in 0..<count { unsafe y[unchecked: yStart &+ i] *= x[unchecked: xStart &+ i] }
   }
 
+  /// Each of the `[rows, columns]` matrices in x becomes `[columns, rows]` in y.
+  static func transpose(
+    _ x: Span<Float>, matrices: Int, rows: Int, columns: Int, to y: inout MutableSpan<Float>
+  ) {
+    require(0, matrices * rows * columns, min(x.count, y.count))
+    for matrix in 0..<matrices {
+      let start = matrix * rows * columns
+      for row in 0..<rows {
+        for column in 0..<columns {
+          unsafe y[unchecked: start &+ column &* rows &+ row] = x[unchecked: start &+ row &* columns &+ column]
+        }
+      }
+    }
+  }
+
   /// y = max(y, 0) over the first `count` floats.
   static func rectify(_ y: inout MutableSpan<Float>, count: Int) {
     require(0, count, y.count)

@@ -2,10 +2,13 @@
 // number, and the model's list of tensors is what its layers asked for, in order.
 
 /// The tensors and scratch slots handed out so far.
-struct Plan {
+package struct Plan {
   /// The model's dense tensors.
-  private(set) var tensors: [DenseTensor] = []
+  package private(set) var tensors: [DenseTensor] = []
   private var slots = 0
+
+  /// Nothing handed out yet.
+  package init() {}
 
   /// Adds a tensor and gives its number.
   mutating func tensor(_ name: String, _ shape: [Int], _ initial: DenseInitial) -> Int {

@@ -11,6 +11,7 @@ struct Problem {
   var batch: Batch
   var rows: [[Float]]
   var dense: [[Float]]
+  var dropoutSeed: UInt64?
 
   init(
     kind: String, seed: UInt64, examples: Int = 5, denseWidth: Int = 3, dimension: Int = 4,
@@ -58,6 +59,7 @@ struct Problem {
 
   func logits(_ scratch: inout Scratch) -> [Float] {
     var logits: [Float] = []
+    scratch.dropoutSeed = dropoutSeed
     model.forward(batch, rows: rows, dense: dense, scratch: &scratch, logits: &logits)
     return logits
   }
