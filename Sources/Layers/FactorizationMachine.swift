@@ -30,8 +30,9 @@ struct FactorizationMachine: ConfiguredModel {
 
   init(_ options: ModelOptions) {
     self.options = options
-    linear = LinearTerm(options)
-    denseTensors = linear.tensors
+    var plan = Plan()
+    linear = LinearTerm(options, plan: &plan)
+    denseTensors = plan.tensors
     taskCount = options.tasks.count
     dimension = options.dimension
     vectorWidth = taskCount * dimension

@@ -2,33 +2,30 @@
 
 /// logit[t] = bias[t] + Σ_d weight[t, d] · dense[d].
 struct LinearTerm: Sendable {
-  let taskCount: Int
-  let denseWidth: Int
+  private let taskCount: Int
+  private let denseWidth: Int
+  private let bias: Int
+  private let weight: Int?
 
-  init(_ options: ModelOptions) {
+  /// A term with the tensors `bias` [tasks] and, with dense numbers, `dense.weight` [tasks, denseWidth].
+  init(_ options: ModelOptions, plan: inout Plan) {
     taskCount = options.tasks.count
     denseWidth = options.denseWidth
-  }
-
-  /// `bias` [tasks] and, with dense numbers, `dense.weight` [tasks, denseWidth]: the first tensors of the model.
-  var tensors: [DenseTensor] {
-    let bias = DenseTensor(name: "bias", shape: [taskCount], initial: .zeros)
-    guard denseWidth > 0 else { return [bias] }
-    return [bias, DenseTensor(name: "dense.weight", shape: [taskCount, denseWidth], initial: .zeros)]
+    bias = plan.tensor("bias", [taskCount], .zeros)
+    weight = denseWidth > 0 ? plan.tensor("dense.weight", [taskCount, denseWidth], .zeros) : nil
   }
 
   /// Overwrites `logits` with the term.
   func forward(_ batch: Batch, dense: [[Float]], logits: inout [Float]) {
     let count = batch.exampleCount * taskCount
-    if logits.count != count { logits = [Float](repeating: 0, count: count) }
-    let biases = dense[0]
-    let bias = biases.span
+    logits.setCount(count)
+    let biases = dense[bias]
     var output = logits.mutableSpan
     for example in 0..<batch.exampleCount {
-      for task in 0..<taskCount { output[example * taskCount + task] = bias[task] }
+      for task in 0..<taskCount { output[example * taskCount + task] = biases[task] }
     }
-    guard denseWidth > 0 else { return }
-    let matrix = dense[1]
+    guard let weight else { return }
+    let matrix = dense[weight]
     let weights = matrix.span
     let numbers = batch.dense.span
     for example in 0..<batch.exampleCount {
@@ -42,13 +39,12 @@ struct LinearTerm: Sendable {
   /// Adds the gradients of the term's tensors.
   func backward(_ batch: Batch, logitGradients: [Float], denseGradients: inout [[Float]]) {
     let gradients = logitGradients.span
-    var bias = denseGradients[0].mutableSpan
     for example in 0..<batch.exampleCount {
-      Kernel.addScaled(1, gradients, at: example * taskCount, to: &bias, at: 0, count: taskCount)
+      Kernel.addScaled(1, gradients, at: example * taskCount, to: &denseGradients[bias], count: taskCount)
     }
-    guard denseWidth > 0 else { return }
+    guard let weight else { return }
     let numbers = batch.dense.span
-    var weights = denseGradients[1].mutableSpan
+    var weights = denseGradients[weight].mutableSpan
     for example in 0..<batch.exampleCount {
       for task in 0..<taskCount {
         Kernel.addScaled(

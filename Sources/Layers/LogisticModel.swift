@@ -13,8 +13,9 @@ struct LogisticModel: ConfiguredModel {
 
   init(_ options: ModelOptions) {
     self.options = options
-    linear = LinearTerm(options)
-    denseTensors = linear.tensors
+    var plan = Plan()
+    linear = LinearTerm(options, plan: &plan)
+    denseTensors = plan.tensors
   }
 
   func rowSegments(table: Int) -> [RowSegment] {

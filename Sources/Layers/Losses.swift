@@ -12,7 +12,7 @@ public enum Losses {
 
   /// Fills `probabilities` with the sigmoid of each logit.
   public static func probabilities(logits: [Float], into probabilities: inout [Float]) {
-    if probabilities.count != logits.count { probabilities = [Float](repeating: 0, count: logits.count) }
+    probabilities.setCount(logits.count)
     for index in logits.indices { probabilities[index] = sigmoid(logits[index]) }
   }
 
@@ -28,7 +28,7 @@ public enum Losses {
       batch.labels.count == logits.count && batch.weights.count == logits.count && batch.exampleCount > 0
         ? logits.count % batch.exampleCount == 0 : logits.isEmpty,
       "\(logits.count) logits, \(batch.labels.count) labels and \(batch.weights.count) weights do not belong together")
-    if gradients.count != logits.count { gradients = [Float](repeating: 0, count: logits.count) }
+    gradients.setCount(logits.count)
     guard batch.exampleCount > 0 else { return [] }
     let tasks = logits.count / batch.exampleCount
     var losses = [Double](repeating: 0, count: tasks)

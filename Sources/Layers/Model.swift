@@ -70,10 +70,17 @@ protocol ConfiguredModel: Model {
   init(_ options: ModelOptions)
 }
 
+extension ConfiguredModel {
+  static func problems(in options: ModelOptions) -> [String] { [] }
+}
+
 /// Every model there is: a new one is a file of its own and one line here.
 let modelTypes: [any ConfiguredModel.Type] = [
   LogisticModel.self,
   FactorizationMachine.self,
+  DeepFactorizationMachine.self,
+  DeepCrossNetwork.self,
+  DeepLearningRecommendationModel.self,
 ]
 
 /// The model that the options describe.

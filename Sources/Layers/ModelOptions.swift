@@ -109,6 +109,14 @@ public struct ModelOptions: Sendable, Equatable {
         !tasks[..<index].contains { $0.name == task.name },
         "model.tasks names '\(task.name)' twice; give each task one entry")
     }
+    require(
+      (0..<1).contains(dropout), "model.dropout is \(dropout); use a share of at least 0 and below 1")
+    for (key, widths) in [("hidden", hidden), ("bottom", bottom)] {
+      require(
+        (1...64).contains(widths.count) && widths.allSatisfy { (1...65_536).contains($0) },
+        "model.\(key) is \(widths); use 1 to 64 widths of 1 to 65536")
+    }
+    require((1...64).contains(crossLayers), "model.crossLayers is \(crossLayers); use 1 to 64")
     return found + (type?.problems(in: self) ?? [])
   }
 

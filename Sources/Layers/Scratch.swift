@@ -5,6 +5,11 @@
 public struct Scratch: Sendable {
   private var buffers: [[Float]] = []
 
+  /// What the next batch's dropout is drawn from; nil, the default, to drop nothing, as a prediction wants.
+  ///
+  /// A trainer sets it before each forward to a function of its own seed and the batch.
+  public var dropoutSeed: UInt64?
+
   /// Empty scratch; it grows to what its model needs with the first batch.
   public init() {}
 
@@ -18,6 +23,14 @@ public struct Scratch: Sendable {
     if buffer.count < count {
       buffer.append(contentsOf: repeatElement(0, count: max(count, buffer.count * 3 / 2) - buffer.count))
     }
+    return buffer
+  }
+
+  /// A buffer taken out as `take` does, with its first `count` numbers 0.
+  mutating func takeCleared(_ slot: Int, count: Int) -> [Float] {
+    var buffer = take(slot, count: count)
+    var span = buffer.mutableSpan
+    Kernel.clear(&span, at: 0, count: count)
     return buffer
   }
 

@@ -9,6 +9,38 @@ import Testing
     try Problem(kind: kind, seed: 2, denseWidth: 0, dimension: 3, listCombiner: combiner).expectGradientsMatch()
   }
 
+  @Test(arguments: ["deepfm", "dcn", "dlrm"])
+  func `gradients equal central differences with attention, layer norm and dropout`(kind: String) throws {
+    var problem = try Problem(kind: kind, seed: 11, listCombiner: .attention) { options in
+      options.layerNorm = true
+      options.dropout = 0.3
+    }
+    problem.dropoutSeed = 5
+    problem.expectGradientsMatch()
+  }
+
+  @Test func `dropout is drawn from its seed alone, keeps the mean, and predictions have none`() throws {
+    var problem = try Problem(kind: "deepfm", seed: 12, examples: 2) { options in
+      options.dropout = 0.4
+      options.hidden = [6]
+    }
+    var scratch = Scratch()
+    let whole = problem.logits(&scratch)
+    problem.dropoutSeed = 1
+    let dropped = problem.logits(&scratch)
+    #expect(dropped != whole)
+    #expect(problem.logits(&scratch) == dropped)
+    var mean = [Double](repeating: 0, count: whole.count)
+    for seed in 0..<500 {
+      problem.dropoutSeed = UInt64(seed)
+      for (index, logit) in problem.logits(&scratch).enumerated() { mean[index] += Double(logit) / 500 }
+    }
+    // With one hidden layer the logit is linear in what is dropped, so its mean is the whole one.
+    for (a, b) in zip(mean, whole) { #expect(abs(a - Double(b)) < 0.2) }
+    problem.dropoutSeed = nil
+    #expect(problem.logits(&scratch) == whole)
+  }
+
   @Test(arguments: ModelOptions.kinds)
   func `an example's logits do not depend on its batch or on used scratch`(kind: String) throws {
     let problem = try Problem(kind: kind, seed: 3, examples: 7)
