@@ -145,7 +145,7 @@ import Testing
   }
 
   @Test func `on a full disk nothing is lost, and the writer goes on when there is space`() throws {
-    for limit in stride(from: 200, to: 4000, by: 37) {
+    for limit in stride(from: 200, to: 4000, by: 237) {
       let disk = ModelDisk()
       var knowledge = Knowledge()
       var writer = try writer(disk)
@@ -176,8 +176,4 @@ import Testing
       #expect(knowledge.ends.count == 60)
     }
   }
-}
-
-enum JournalTests {
-  static func open(_ disk: ModelDisk) throws -> JournalWriter { try writer(disk) }
 }
