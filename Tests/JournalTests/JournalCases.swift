@@ -74,3 +74,9 @@ struct Knowledge {
     ends.removeSubrange(min(ends.count, first + records.count)...)
   }
 }
+
+/// The damage `body` throws; nil when it throws nothing.
+func damage(_ body: () throws -> Void) throws -> JournalDamage? {
+  do { try body() } catch JournalError.damaged(let damage) { return damage }
+  return nil
+}
