@@ -97,7 +97,8 @@ public struct JoinRules: Equatable, Sendable {
   }
 
   var inputs: [JoinInput] {
-    (0..<impressionPartitions).map { JoinInput(.impressions, $0) } + (0..<actionPartitions).map { JoinInput(.actions, $0) }
+    (0..<impressionPartitions).map { JoinInput(.impressions, $0) }
+      + (0..<actionPartitions).map { JoinInput(.actions, $0) }
   }
 
   /// The place of an input in `inputs`.
