@@ -14,15 +14,22 @@ public struct JoinerOptions: Equatable, Sendable {
   public var rules: JoinRules
   /// The directory of the checkpoint and the lock.
   public var stateDirectory: String
-  /// The longest an example waits before the outputs are synced. Default 10 ms: one sync for many examples.
+  /// The longest an example waits before the outputs are synced.
+  ///
+  /// Default 10 ms: one sync for many examples.
   public var syncInterval = Duration.milliseconds(10)
-  /// How often a checkpoint is taken; less often where one takes long, so that at most a twentieth of the time goes into
-  /// them. Default 3 s: what a restart reads again.
+  /// How often a checkpoint is taken; less often where one takes long, so that at most a twentieth of the time goes
+  /// into them.
+  ///
+  /// Default 3 s: what a restart reads again.
   public var checkpointInterval = Duration.seconds(3)
-  /// How far, in event time, an input may be read ahead of the joint watermark. Default 10 s: enough to read in long
-  /// runs, little to keep pending.
+  /// How far, in event time, an input may be read ahead of the joint watermark.
+  ///
+  /// Default 10 s: enough to read in long runs, little to keep pending.
   public var readAheadMilliseconds: Int64 = 10_000
-  /// An output whose slowest consumer is further behind, in bytes on a journal, stops the reading. Default 64 MiB.
+  /// An output whose slowest consumer is further behind, in bytes on a journal, stops the reading.
+  ///
+  /// Default 64 MiB.
   public var backlogLimit: UInt64 = 64 << 20
 
   /// Options from what has no default.
@@ -142,7 +149,9 @@ public final class Joiner {
 
   // MARK: - One round
 
-  /// Reads a batch, delivers what it made, and does what is due. False when there was nothing to read.
+  /// Reads a batch, delivers what it made, and does what is due.
+  ///
+  /// False when there was nothing to read.
   func step() throws(JoinerError) -> Bool {
     let now = Clocks.monotonic()
     if now - lastHouseKeeping >= houseKeepingInterval.nanoseconds {

@@ -4,7 +4,9 @@ public import Base
 internal import Journal
 public import Streams
 
-/// Opens the streams of a joiner. All calls come from the joiner's thread.
+/// Opens the streams of a joiner.
+///
+/// All calls come from the joiner's thread.
 public protocol JoinerStreams {
   /// An input partition's records behind `position`, or nil while the partition has not been made yet.
   func source(_ input: JoinInput, from position: Position) throws(StreamError) -> (any RecordSource)?
