@@ -17,8 +17,10 @@ public struct LabelCounts: Equatable, Sendable, Codable {
   public init(task: String) { self.task = task }
 }
 
-/// Counts since the stream began. `labels` and `examples` are the same for every interleaving of the inputs; of actions
-/// that changed no label, the split between hit, duplicate and expired may differ.
+/// Counts since the stream began.
+///
+/// `labels` and `examples` are the same for every interleaving of the inputs; of actions that changed no label, the
+/// split between hit, duplicate and expired may differ.
 public struct JoinCounters: Equatable, Sendable, Codable {
   /// Impressions read, late and repeated ones included.
   public var impressions: UInt64 = 0

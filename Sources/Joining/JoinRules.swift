@@ -32,18 +32,24 @@ public struct JoinInput: Hashable, Sendable, CustomStringConvertible {
 public struct JoinRules: Equatable, Sendable {
   /// The tasks, in the schema's order.
   public var tasks: [TaskSpec]
-  /// How many partitions the impression stream has. All impressions with one id come in one partition.
+  /// How many partitions the impression stream has.
+  ///
+  /// All impressions with one id come in one partition.
   public var impressionPartitions: Int
   /// How many partitions the action stream has.
   public var actionPartitions: Int
   /// How many partitions the example stream has; an impression's examples go to `id.hash64 % outputPartitions`.
   public var outputPartitions: Int
-  /// How far a record may be behind the newest one of its partition before it is late. Default 0: partitions are in
-  /// order, and a wait here delays every label.
+  /// How far a record may be behind the newest one of its partition before it is late.
+  ///
+  /// Default 0: partitions are in order, and a wait here delays every label.
   public var allowedLatenessMilliseconds: Int64
-  /// Whether late actions are handed over too. Default false: they are only counted.
+  /// Whether late actions are handed over too.
+  ///
+  /// Default false: they are only counted.
   public var emitsLateActions: Bool
   /// How long beyond the largest window an impression may still come late and join, and repeats are recognised.
+  ///
   /// Default 10 minutes; ids of impressions are remembered, and actions wait, for the largest window plus this.
   public var graceMilliseconds: Int64
 
@@ -97,7 +103,8 @@ public struct JoinRules: Equatable, Sendable {
   }
 
   var inputs: [JoinInput] {
-    (0..<impressionPartitions).map { JoinInput(.impressions, $0) } + (0..<actionPartitions).map { JoinInput(.actions, $0) }
+    (0..<impressionPartitions).map { JoinInput(.impressions, $0) }
+      + (0..<actionPartitions).map { JoinInput(.actions, $0) }
   }
 
   /// The place of an input in `inputs`.

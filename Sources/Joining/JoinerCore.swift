@@ -52,7 +52,9 @@ public struct JoinerCore: ~Copyable {
 
   // MARK: - Input
 
-  /// Takes the next record of an input partition. One at or before the input's position was taken already and is skipped.
+  /// Takes the next record of an input partition.
+  ///
+  /// One at or before the input's position was taken already and is skipped.
   public mutating func take(_ event: Event, from input: JoinInput, at position: Position) {
     let index = rules.index(of: input)
     guard position > positions[index] else { return }

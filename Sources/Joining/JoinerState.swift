@@ -7,7 +7,9 @@ internal import Streams
 extension JoinerCore {
   private static let format: UInt32 = 1
 
-  /// Appends the whole state. Examples must have been taken first.
+  /// Appends the whole state.
+  ///
+  /// Examples must have been taken first.
   public borrowing func encode(into writer: inout ByteWriter) {
     precondition(isDrained, "examples that were not taken would be lost by a checkpoint")
     writer.append(Self.format)

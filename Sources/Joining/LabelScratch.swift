@@ -56,7 +56,8 @@ struct LabelScratch {
       let isPositive = firsts[task].time <= close && firsts[task].time != .max
       let isEarly = isPositive && tasks.eager >> UInt64(task) & 1 == 1
       due[task] = isEarly ? firsts[task].time : close
-      arrival[task] = max(isPositive ? firsts[task].arrival : 0, isClosedByAction && !isEarly ? closings[task].arrival : 0)
+      arrival[task] = max(
+        isPositive ? firsts[task].arrival : 0, isClosedByAction && !isEarly ? closings[task].arrival : 0)
       if isPositive { positives |= 1 << UInt64(task) }
     }
   }

@@ -134,7 +134,9 @@ struct PendingTable {
     }
   }
 
-  /// Adds an action to a slot; false when the slot has one of that name and time. Of the two the earlier arrival stays.
+  /// Adds an action to a slot; false when the slot has one of that name and time.
+  ///
+  /// Of the two the earlier arrival stays.
   mutating func addAction(_ action: SeenAction, to index: Int) -> Bool {
     var known = slots[index].firstAction
     while known >= 0 {

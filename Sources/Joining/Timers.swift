@@ -19,7 +19,9 @@ struct Timers {
   private var last: Milliseconds = .min
   /// How many entries there are, those that no longer hold included.
   private(set) var count = 0
-  /// The earliest key, `.max` when there is none. A due time before the last one taken counts as that one.
+  /// The earliest key, `.max` when there is none.
+  ///
+  /// A due time before the last one taken counts as that one.
   private(set) var next: Milliseconds = .max
 
   mutating func add(_ entry: Entry) {

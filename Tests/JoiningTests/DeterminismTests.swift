@@ -106,7 +106,7 @@ import Testing
     }
     var random = SeededRandom(seed: 6)
     var refused = 0
-    for _ in 0..<1500 {
+    for _ in 0..<500 {
       var damaged = bytes
       for _ in 0..<Int.random(in: 1...4, using: &random) {
         damaged[Int.random(in: damaged.indices, using: &random)] = UInt8.random(in: 0...255, using: &random)
@@ -118,7 +118,7 @@ import Testing
         _ = revived.takeExamples()
       } catch { refused += 1 }
     }
-    #expect(refused > 100)
+    #expect(refused > 30)
   }
 
   @Test func `tasks may come and go between two runs`() throws {

@@ -138,6 +138,7 @@ struct Traffic {
 
 extension JoinRules {
   var allInputs: [JoinInput] {
-    (0..<impressionPartitions).map { JoinInput(.impressions, $0) } + (0..<actionPartitions).map { JoinInput(.actions, $0) }
+    (0..<impressionPartitions).map { JoinInput(.impressions, $0) }
+      + (0..<actionPartitions).map { JoinInput(.actions, $0) }
   }
 }
