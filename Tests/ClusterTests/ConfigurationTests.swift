@@ -7,8 +7,9 @@ import Testing
 @Suite("Configuration") struct ConfigurationTests {
   static let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     .deletingLastPathComponent()
-  static let sampleText = try! String(
-    contentsOf: root.appending(path: "deploy/cluster.yaml"), encoding: .utf8)
+  static let sampleText =
+    (try? String(
+      contentsOf: root.appending(path: "deploy/cluster.yaml"), encoding: .utf8)) ?? ""
 
   /// The key paths of a text that gives every key a line, by their indentation.
   private static func keyPaths(inBlockStyle text: String) -> Set<String> {

@@ -5,11 +5,17 @@
 public struct ClusterConfiguration: Sendable, Equatable, Settings {
   /// Name, seed, and how the roles reach each other.
   public var cluster = ClusterSettings()
-  /// What impressions carry, in the order of the stored events. At least one, at most 1,024.
+  /// What impressions carry, in the order of the stored events.
+  ///
+  /// At least one, at most 1,024.
   public var features: [FeatureSettings] = []
-  /// What is predicted, in the order of labels and predictions. At least one, at most 64.
+  /// What is predicted, in the order of labels and predictions.
+  ///
+  /// At least one, at most 64.
   public var tasks: [TaskSettings] = []
-  /// What is trained; each model has tables of its own. At least one, at most 16.
+  /// What is trained; each model has tables of its own.
+  ///
+  /// At least one, at most 16.
   public var models: [ModelSettings] = []
   /// Which ids get rows, how many, and for how long.
   public var tables = TablesSettings()
@@ -74,17 +80,29 @@ public struct ClusterSettings: Sendable, Equatable, Settings {
     case none
   }
 
-  /// The cluster's name; a state directory belongs to one name. Default `guira`.
+  /// The cluster's name; a state directory belongs to one name.
+  ///
+  /// Default `guira`.
   public var name = "guira"
-  /// Seed of everything random: new rows, admission, sampling. Default 1; the same seed and input give the same model.
+  /// Seed of everything random: new rows, admission, sampling.
+  ///
+  /// Default 1; the same seed and input give the same model.
   public var seed: UInt64 = 1
-  /// What carries messages between roles. Default `ipc`: no ports to clash with, no strangers.
+  /// What carries messages between roles.
+  ///
+  /// Default `ipc`: no ports to clash with, no strangers.
   public var transport = Transport.ipc
-  /// The address roles listen on with `tcp`. Default 127.0.0.1; other than loopback needs keys.
+  /// The address roles listen on with `tcp`.
+  ///
+  /// Default 127.0.0.1; other than loopback needs keys.
   public var host = "127.0.0.1"
-  /// The first of the ports used with `tcp`, one for each role that listens. Default 8600.
+  /// The first of the ports used with `tcp`, one for each role that listens.
+  ///
+  /// Default 8600.
   public var basePort = 8600
-  /// What a shard waits for before it calls a change safe. Default `epoch`.
+  /// What a shard waits for before it calls a change safe.
+  ///
+  /// Default `epoch`.
   public var durability = Durability.epoch
 
   /// The defaults.
@@ -108,7 +126,9 @@ public struct SecuritySettings: Sendable, Equatable, Settings {
     case none
   }
 
-  /// How peers prove who they are. Default `none`, which is refused on addresses other than loopback.
+  /// How peers prove who they are.
+  ///
+  /// Default `none`, which is refused on addresses other than loopback.
   public var mode = Mode.none
 
   /// The defaults.

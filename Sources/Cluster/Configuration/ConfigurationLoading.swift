@@ -87,7 +87,9 @@ extension ClusterConfiguration {
   }
 }
 
-/// What the YAML parser could not read. Nothing else can be said about such a file.
+/// What the YAML parser could not read.
+///
+/// Nothing else can be said about such a file.
 private func syntaxProblem(_ error: any Error, file: String) -> ConfigurationProblem {
   func problem(_ mark: Mark?, _ fault: String, _ advice: String) -> ConfigurationProblem {
     ConfigurationProblem(place: mark.map { "\(file):\($0.line)" } ?? file, path: "", fault: fault, advice: advice)

@@ -5,7 +5,9 @@
 public struct ConfigurationProblem: Equatable, Sendable, CustomStringConvertible {
   /// Where it was said: `cluster.yaml:12`, or the `--set` argument.
   public var place: String
-  /// The key, from the top: `shards.count`, `features.user_id.kind`. Empty when the whole file is meant.
+  /// The key, from the top: `shards.count`, `features.user_id.kind`.
+  ///
+  /// Empty when the whole file is meant.
   public var path: String
   /// What is wrong, as a predicate of the key: "is 0".
   public var fault: String
@@ -36,7 +38,9 @@ public struct ConfigurationError: Error, Equatable, Sendable, CustomStringConver
     return problems.count == 1 ? lines : "\(lines)\n\(problems.count) problems; nothing was started"
   }
 
-  /// What a process exits with when its configuration is wrong. The supervisor does not restart after it.
+  /// What a process exits with when its configuration is wrong.
+  ///
+  /// The supervisor does not restart after it.
   public static let exitCode: Int32 = 2
 }
 

@@ -167,8 +167,9 @@ extension Scalar where Value == Bool {
 }
 
 extension Scalar where Value == String {
-  /// A name: letters, digits, `_` and `-`, beginning with a letter or `_`, at most 64 characters. Names become parts of
-  /// key paths, file names and metric labels.
+  /// A name: letters, digits, `_` and `-`, beginning with a letter or `_`, at most 64 characters.
+  ///
+  /// Names become parts of key paths, file names and metric labels.
   static var name: Scalar {
     Scalar(
       read: { (text: String) throws(Refusal) -> String in

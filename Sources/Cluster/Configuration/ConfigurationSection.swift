@@ -112,7 +112,9 @@ final class Section {
     if let node, let read = read(node, scalar, path(of: key)) { value = read }
   }
 
-  /// A list of single values. `all`: the word that the file may use for the empty list.
+  /// A list of single values.
+  ///
+  /// `all`: the word that the file may use for the empty list.
   func values<Value>(
     _ key: String, _ values: inout [Value], _ scalar: Scalar<Value>, atMost limit: Int, all: String? = nil
   ) {
@@ -210,7 +212,9 @@ final class Section {
     if let read = read(inner, pair.scalar, "\(path(of: key)).\(name)") { value = read }
   }
 
-  /// Reports keys that nobody named. Called once, after `bind`.
+  /// Reports keys that nobody named.
+  ///
+  /// Called once, after `bind`.
   func finish() {
     guard let mapping, !binding.isWriting else { return }
     for (key, _) in mapping {

@@ -16,12 +16,18 @@ public struct FeatureSettings: Sendable, Equatable, Settings {
 
   /// The name in events.
   public var name = ""
-  /// What its values are: `id` (exactly one), `ids` with `limit`, `dense` with `width`. Default `id`.
+  /// What its values are: `id` (exactly one), `ids` with `limit`, `dense` with `width`.
+  ///
+  /// Default `id`.
   public var kind = FeatureKind.id
-  /// How several ids become one vector. Default `sum`; without meaning for `id` and `dense`.
+  /// How several ids become one vector.
+  ///
+  /// Default `sum`; without meaning for `id` and `dense`.
   public var combiner = Combiner.sum
-  /// The table its rows live in. Default nil: a table named as the feature. Features that really are the same thing
-  /// (the item shown, the items clicked before) may name one table.
+  /// The table its rows live in.
+  ///
+  /// Default nil: a table named as the feature. Features that really are the same thing (the item shown, the items
+  /// clicked before) may name one table.
   public var table: String?
 
   /// Without a name yet.
@@ -80,18 +86,29 @@ public struct FeatureSettings: Sendable, Equatable, Settings {
 public struct TaskSettings: Sendable, Equatable, Settings {
   /// The name in labels, predictions and reports.
   public var name = ""
-  /// Actions that make the label positive. Default: the one named as the task.
+  /// Actions that make the label positive.
+  ///
+  /// Default: the one named as the task.
   public var positive: [String]?
-  /// Actions that close the impression before its window ends. Default `view_end`; may be empty.
+  /// Actions that close the impression before its window ends.
+  ///
+  /// Default `view_end`; may be empty.
   public var closing = ["view_end"]
-  /// How long after the impression it is closed in any case, event time. Default 15m: longer than nearly every view.
+  /// How long after the impression it is closed in any case, event time.
+  ///
+  /// Default 15m: longer than nearly every view.
   public var window: Duration = .seconds(15 * 60)
-  /// When labels leave the joiner: both at the close, or positives at once. Default `onClose`, which keeps order free of
-  /// bias.
+  /// When labels leave the joiner: both at the close, or positives at once.
+  ///
+  /// Default `onClose`, which keeps order free of bias.
   public var delivery = LabelDelivery.onClose
-  /// Share of negatives kept, above 0, at most 1; positives are always kept, and predictions are corrected. Default 1.
+  /// Share of negatives kept, above 0, at most 1; positives are always kept, and predictions are corrected.
+  ///
+  /// Default 1.
   public var negativeRate = 1.0
-  /// What the task's loss counts beside the others. Default 1.
+  /// What the task's loss counts beside the others.
+  ///
+  /// Default 1.
   public var weight = 1.0
 
   /// Without a name yet.
@@ -120,9 +137,13 @@ public struct TaskSettings: Sendable, Equatable, Settings {
 
 /// `streams`: what lies between the stages, on disk.
 public struct StreamsSettings: Sendable, Equatable, Settings {
-  /// What was shown. Partitioned by impression.
+  /// What was shown.
+  ///
+  /// Partitioned by impression.
   public var impressions = StreamSettings()
-  /// What people did. Partitioned by impression.
+  /// What people did.
+  ///
+  /// Partitioned by impression.
   public var actions = StreamSettings()
   /// What the joiner made of both.
   public var examples = StreamSettings()
@@ -139,10 +160,13 @@ public struct StreamsSettings: Sendable, Equatable, Settings {
 
 /// One stream.
 public struct StreamSettings: Sendable, Equatable, Settings {
-  /// How many partitions it has; each is in order and read by one consumer. Default 1. Cannot change later.
+  /// How many partitions it has; each is in order and read by one consumer.
+  ///
+  /// Default 1. Cannot change later.
   public var partitions = 1
-  /// How long records are kept after every consumer is done with them, running time. Default 24h: time to look into what
-  /// happened yesterday.
+  /// How long records are kept after every consumer is done with them, running time.
+  ///
+  /// Default 24h: time to look into what happened yesterday.
   public var retention: Duration = .seconds(86_400)
 
   /// The defaults.
@@ -157,11 +181,17 @@ public struct StreamSettings: Sendable, Equatable, Settings {
 /// `joiner`: how impressions and actions become examples.
 public struct JoinerSettings: Sendable, Equatable, Settings {
   /// How far records of one partition may be out of order, event time: the watermark stays this far behind the newest
-  /// record. Default 2s; larger waits longer for stragglers and delays every label by as much.
+  /// record.
+  ///
+  /// Default 2s; larger waits longer for stragglers and delays every label by as much.
   public var allowedLateness: Duration = .seconds(2)
-  /// How often the joiner writes down what is pending, running time. Default 10s: what a restart reads again.
+  /// How often the joiner writes down what is pending, running time.
+  ///
+  /// Default 10s: what a restart reads again.
   public var checkpointEvery: Duration = .seconds(10)
-  /// How many bytes of a stream may wait for the joiner before new events are refused at the door. Default 1GiB.
+  /// How many bytes of a stream may wait for the joiner before new events are refused at the door.
+  ///
+  /// Default 1GiB.
   public var backlogBytes = 1 << 30
 
   /// The defaults.

@@ -17,7 +17,9 @@ public struct TablesSettings: Sendable, Equatable, Settings {
   /// The policy of tables that `overrides` does not name.
   public var defaults = TableSettings()
   /// What is different, by the table's name (the feature's, unless the feature names another); keys left out are as in
-  /// `defaults`. Default none.
+  /// `defaults`.
+  ///
+  /// Default none.
   public var overrides: [String: TableSettings] = [:]
 
   /// The defaults.
@@ -42,17 +44,41 @@ public struct TableSettings: Sendable, Equatable, Settings {
     case lfu
   }
 
-  /// When an id is given a row. Default `always`.
+  /// When an id is given a row.
+  ///
+  /// Default `always`.
   public var admission = AdmissionSettings.always
-  /// A row untouched for this long is dropped, event time. Default 30d: outlives a monthly visitor. nil: never.
+  /// How many different ids the sketch has room for, with `admission: {sketch: n}`; six bytes each.
+  ///
+  /// Default 1,000,000. With more ids waiting than that, some are admitted early.
+  public var sketchIds = 1_000_000
+  /// How often the sketch halves its counts, event time, with `admission: {sketch: n}`.
+  ///
+  /// Default 7d: sightings count within about a week. nil: never.
+  public var sketchAgeing: Duration? = .seconds(7 * 86_400)
+  /// A row untouched for this long is dropped, event time.
+  ///
+  /// Default 30d: outlives a monthly visitor. nil: never.
   public var timeToLive: Duration? = .seconds(30 * 86_400)
-  /// Most rows in the table, over all shards. Default nil: no limit.
+  /// Most rows in the table, over all shards.
+  ///
+  /// Default nil: no limit.
   public var rowLimit: Int?
-  /// Which row goes when `rowLimit` is reached. Default `lru`.
+  /// Which row goes when `rowLimit` is reached.
+  ///
+  /// Default `lru`.
   public var eviction = Eviction.lru
-  /// Most bytes the table may take on one shard; new ids are refused and counted beyond. Default 8GiB.
+  /// Most bytes the table may take on one shard; new ids are refused and counted beyond.
+  ///
+  /// Default 8GiB.
   public var memoryLimit: Int? = 8 << 30
-  /// The number that fills the default row, which ids without a row are answered with. Default 0.
+  /// How far ahead of the watermark a row's event time may be, event time; further ahead counts as this far.
+  ///
+  /// Default 5m: one bad clock cannot expire a table.
+  public var allowedSkew: Duration = .seconds(300)
+  /// The number that fills the default row, which ids without a row are answered with.
+  ///
+  /// Default 0.
   public var defaultWeight = 0.0
 
   /// The defaults.
@@ -73,11 +99,15 @@ public struct TableSettings: Sendable, Equatable, Settings {
         case .probability(let p): ("probability", "\(p)")
         }
       })
+    section.value("sketchIds", &sketchIds, .integer(1...1 << 32))
+    section.value(
+      "sketchAgeing", &sketchAgeing, Scalar.duration(.seconds(1) ... .seconds(3650 * 86_400)).orWord("never"))
     section.value(
       "timeToLive", &timeToLive, Scalar.duration(.seconds(1) ... .seconds(3650 * 86_400)).orWord("never"))
     section.value("rowLimit", &rowLimit, Scalar<Int>.integer(1...1 << 40).orWord("none"))
     section.value("eviction", &eviction, .word)
     section.value("memoryLimit", &memoryLimit, Scalar.size(1 << 20...1 << 44).orWord("none"))
+    section.value("allowedSkew", &allowedSkew, .duration(.zero ... .seconds(30 * 86_400)))
     section.value("defaultWeight", &defaultWeight, .number(-1e6...1e6))
   }
 
