@@ -69,6 +69,7 @@ struct CSVReader: ~Copyable {
 
   /// Goes to the next record; empty lines are skipped.
   mutating func next() throws(FileError) -> Outcome {
+    try buffer.skipMark()
     while true {
       buffer.consume(toConsume)
       toConsume = 0

@@ -9,6 +9,7 @@ struct FileBuffer: ~Copyable {
   let path: String
   let fileBytes: Int
   private let descriptor: Int32
+  private var skippingMark: Bool
   private var storage: [UInt8]
   private var start = 0
   private var filled = 0
@@ -19,10 +20,10 @@ struct FileBuffer: ~Copyable {
     guard descriptor >= 0 else { throw FileError(errno, "open \(path)") }
     self.path = path
     self.descriptor = descriptor
+    self.skippingMark = skippingMark
     storage = Array(repeating: 0, count: chunk)
     var status = stat()
     fileBytes = unsafe fstat(descriptor, &status) == 0 ? Int(status.st_size) : 0
-    if skippingMark { try skipByteOrderMark() }
   }
 
   deinit { close(descriptor) }
@@ -65,8 +66,10 @@ struct FileBuffer: ~Copyable {
     consumed += bytes
   }
 
-  /// Skips a UTF-8 byte order mark.
-  private mutating func skipByteOrderMark() throws(FileError) {
+  /// Skips a UTF-8 byte order mark, once.
+  mutating func skipMark() throws(FileError) {
+    guard skippingMark else { return }
+    skippingMark = false
     while count < 3 { if try !fill() { return } }
     if self[0] == 0xEF, self[1] == 0xBB, self[2] == 0xBF { consume(3) }
   }
@@ -116,6 +119,7 @@ struct LineReader: ~Copyable {
     buffer.consume(toConsume)
     toConsume = 0
     lineBytes = 0
+    try buffer.skipMark()
     var searched = 0
     while true {
       if let end = buffer.newline(from: searched) {

@@ -12,7 +12,7 @@ extension ByteWriter {
   /// Appends the UTF-8 of a text.
   mutating func append(utf8 text: String) {
     var copy = text
-    unsafe copy.withUTF8 { unsafe append(raw: UnsafeRawBufferPointer($0).bytes) }
+    copy.withUTF8 { unsafe append(raw: UnsafeRawBufferPointer($0).bytes) }
   }
 
   /// Appends an integer in decimal.
@@ -25,7 +25,7 @@ extension ByteWriter {
       digits[at] = 0x30 + UInt8(truncatingIfNeeded: rest % 10)
       rest /= 10
     } while rest > 0
-    append(raw: digits.span.extracting(at..<20).bytes)
+    unsafe append(raw: digits.span.extracting(at..<20).bytes)
   }
 
   /// Appends an integer in decimal.

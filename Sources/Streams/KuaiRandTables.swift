@@ -19,22 +19,19 @@ struct CSVTable: ~Copyable {
 
   /// Opens a table and checks that it has the columns.
   init(path: String, needs columns: [String]) throws(StreamError) {
-    do {
-      reader = try CSVReader(path: path)
-      guard try reader.next() == .record else {
-        throw StreamError.missingColumns(file: path, missing: columns, found: [])
-      }
-    } catch let error as FileError {
-      throw .file(error)
-    } catch let error as StreamError {
-      throw error
-    } catch {
-      preconditionFailure("\(error)")
-    }
+    var reader = try Self.open(path)
+    let first: CSVReader.Outcome
+    do { first = try reader.next() } catch { throw .file(error) }
+    guard first == .record else { throw .missingColumns(file: path, missing: columns, found: []) }
     let header = CSVHeader(reader)
     let missing = columns.filter { header.column($0) == nil }
     guard missing.isEmpty else { throw .missingColumns(file: path, missing: missing, found: header.names) }
     self.header = header
+    self.reader = reader
+  }
+
+  private static func open(_ path: String) throws(StreamError) -> CSVReader {
+    do { return try CSVReader(path: path) } catch { throw .file(error) }
   }
 
   mutating func next() throws(StreamError) -> CSVReader.Outcome {

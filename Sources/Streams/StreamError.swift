@@ -1,11 +1,14 @@
 // What can go wrong with streams and datasets as a whole; one refused line is an `EventFault` and stops nothing.
 
 public import Base
+public import Journal
 
 /// Why a stream or a dataset cannot be read or written.
 public enum StreamError: Error, Equatable, Sendable, CustomStringConvertible {
   /// A file could not be opened, read or written.
   case file(FileError)
+  /// A journal refused.
+  case journal(JournalError)
   /// A record of a stream is not what its stream holds.
   case record(Position, DecodeError)
   /// There is nothing at the path.
@@ -29,6 +32,7 @@ public enum StreamError: Error, Equatable, Sendable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .file(let error): error.description
+    case .journal(let error): error.description
     case .record(let position, let error): "the record that ends at \(position) cannot be read: \(error)"
     case .noDataset(let path): "there is nothing at \(path)"
     case .notADataset(let path, let found):
