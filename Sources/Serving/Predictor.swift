@@ -90,14 +90,17 @@ public final class Predictor: Sendable {
   public let schema: EventSchema
   /// Where rows and dense tensors come from.
   public let store: ReplicaStore
+  /// The most bytes a request body may have.
+  public let bodyByteLimit: Int
   let inputs: [ModelInput]
   private let pool = Mutex<[Workspace]>([])
 
   /// A predictor for all models of a store.
   /// - Throws: `PredictorError` when a model needs features that the schema does not have.
-  public init(store: ReplicaStore, schema: EventSchema) throws(PredictorError) {
+  public init(store: ReplicaStore, schema: EventSchema, bodyByteLimit: Int = 8 << 20) throws(PredictorError) {
     self.store = store
     self.schema = schema
+    self.bodyByteLimit = bodyByteLimit
     var inputs: [ModelInput] = []
     for served in store.models { inputs.append(try ModelInput(served, schema: schema)) }
     self.inputs = inputs

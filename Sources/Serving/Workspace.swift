@@ -12,8 +12,19 @@ final class Workspace: @unchecked Sendable {
   /// The candidates of the request being answered.
   var columns: FeatureColumns
   var models: [ModelWork]
+  /// The request's JSON.
+  var json: JSONText
+  var parser: FeatureParser
+  let names: NameTable
+  /// The features of the instance being read.
+  var present: Set<Int> = []
+  /// The bytes of the candidate being made.
+  var block: [UInt8] = []
 
   init(_ predictor: Predictor) {
+    json = JSONText(limit: predictor.bodyByteLimit)
+    parser = FeatureParser(schema: predictor.schema, ignored: [])
+    names = NameTable(predictor.schema.features.map(\.name))
     reader = EpochReader(predictor.store.epochs)
     columns = FeatureColumns(schema: predictor.schema)
     models = zip(predictor.store.models, predictor.inputs).map { served, input in

@@ -5,12 +5,12 @@ internal import Base
 internal import CSimdJSON
 
 /// What a JSON value is.
-enum JSONKind: UInt8 {
+package enum JSONKind: UInt8 {
   case null = 0
   case yes, no, unsigned, negative, double, text, list, object
 
   /// The kind in words, for errors.
-  var words: String {
+  package var words: String {
     switch self {
     case .null: "null"
     case .yes, .no: "a boolean"
@@ -24,17 +24,17 @@ enum JSONKind: UInt8 {
 }
 
 /// One value, or one key of an object; a container is followed by what it holds.
-struct JSONToken {
-  let kind: JSONKind
+package struct JSONToken {
+  package let kind: JSONKind
   /// Integers in two's complement, a double's bits, or a text's offset.
-  let bits: UInt64
+  package let bits: UInt64
   /// Bytes of a text, members of an object, elements of a list.
-  let count: Int
+  package let count: Int
   /// The token after this value and all it holds.
-  let end: Int
+  package let end: Int
 
   /// The value of any number.
-  var number: Double? {
+  package var number: Double? {
     switch kind {
     case .unsigned: Double(bits)
     case .negative: Double(Int64(bitPattern: bits))
@@ -44,7 +44,7 @@ struct JSONToken {
   }
 
   /// The value of an integer that Int64 holds.
-  var integer: Int64? {
+  package var integer: Int64? {
     switch kind {
     case .unsigned: Int64(exactly: bits)
     case .negative: Int64(bitPattern: bits)
@@ -54,13 +54,13 @@ struct JSONToken {
 }
 
 /// Why bytes are no JSON text.
-enum JSONFault: Error, Equatable {
+package enum JSONFault: Error, Equatable {
   case notUTF8
   case malformed(String)
 }
 
 /// The newest parsed text.
-@safe struct JSONText: ~Copyable {
+@safe package struct JSONText: ~Copyable {
   private let parser: OpaquePointer
   private var tokens: UnsafePointer<guira_json_token>?
   private var tokenCount = 0
@@ -68,7 +68,7 @@ enum JSONFault: Error, Equatable {
   private var textBytes = 0
 
   /// A parser for texts of up to `limit` bytes.
-  init(limit: Int) {
+  package init(limit: Int) {
     guard let parser = unsafe guira_json_new(limit) else {
       preconditionFailure("out of memory: a JSON parser of \(limit) bytes")
     }
@@ -78,7 +78,7 @@ enum JSONFault: Error, Equatable {
   deinit { unsafe guira_json_free(parser) }
 
   /// Replaces the tokens by those of `bytes`.
-  mutating func parse(_ bytes: RawSpan) throws(JSONFault) {
+  package mutating func parse(_ bytes: RawSpan) throws(JSONFault) {
     tokenCount = 0
     let code = unsafe bytes.withUnsafeBytes { unsafe guira_json_parse(parser, $0.baseAddress, $0.count) }
     guard code == GUIRA_JSON_OK else {
@@ -89,7 +89,7 @@ enum JSONFault: Error, Equatable {
   }
 
   /// Token `index`.
-  subscript(_ index: Int) -> JSONToken {
+  package subscript(_ index: Int) -> JSONToken {
     precondition(index >= 0 && index < tokenCount, "token \(index) of \(tokenCount)")
     let raw = unsafe tokens![index]
     guard let kind = JSONKind(rawValue: raw.kind) else { preconditionFailure("token of kind \(raw.kind)") }
@@ -98,7 +98,7 @@ enum JSONFault: Error, Equatable {
 
   /// The bytes of a text token.
   @_lifetime(borrow self)
-  func bytes(of token: JSONToken) -> RawSpan {
+  package func bytes(of token: JSONToken) -> RawSpan {
     let offset = Int(token.bits)
     precondition(token.kind == .text && offset + token.count <= textBytes, "text at \(offset) of \(textBytes)")
     let span = unsafe RawSpan(_unsafeStart: UnsafeRawPointer(texts! + offset), byteCount: token.count)
@@ -106,12 +106,12 @@ enum JSONFault: Error, Equatable {
   }
 
   /// The text of a text token.
-  func string(of token: JSONToken) -> String {
+  package func string(of token: JSONToken) -> String {
     unsafe bytes(of: token).withUnsafeBytes { unsafe String(decoding: $0, as: UTF8.self) }
   }
 
   /// Whether a text token is `literal`.
-  func text(_ token: JSONToken, is literal: StaticString) -> Bool {
+  package func text(_ token: JSONToken, is literal: StaticString) -> Bool {
     guard token.count == literal.utf8CodeUnitCount else { return false }
     return unsafe bytes(of: token).withUnsafeBytes { text in
       unsafe text.elementsEqual(UnsafeBufferPointer(start: literal.utf8Start, count: text.count))
@@ -119,7 +119,7 @@ enum JSONFault: Error, Equatable {
   }
 
   /// Whether a text token is `name`.
-  func text(_ token: JSONToken, is name: [UInt8]) -> Bool {
+  package func text(_ token: JSONToken, is name: [UInt8]) -> Bool {
     guard token.count == name.count else { return false }
     return unsafe bytes(of: token).withUnsafeBytes { unsafe $0.elementsEqual(name) }
   }
