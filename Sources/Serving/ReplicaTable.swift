@@ -77,18 +77,11 @@ internal import Synchronization
   /// Copies the weights of each id, or the default row; `found` says with 1 which ids have a row.
   /// - Parameter weights: `[ids.count × dimension]`.
   /// - Returns: how many ids have a row.
-  func read(ids: Span<UInt64>, into weights: inout MutableSpan<Float>, found: inout MutableSpan<UInt8>) -> Int {
+  func read(ids: [UInt64], into weights: inout [Float], found: inout [UInt8]) -> Int {
     precondition(weights.count == ids.count * dimension && found.count == ids.count, "room for \(ids.count) rows")
-    guard ids.count > 0 else { return 0 }
+    guard !ids.isEmpty else { return 0 }
     let index = unsafe current.load(ordering: .acquiring)
-    return unsafe ids.withUnsafeBufferPointer { ids in
-      unsafe weights.withUnsafeMutableBufferPointer { weights in
-        unsafe found.withUnsafeMutableBufferPointer { found in
-          unsafe guira_replica_read(
-            index, ids.baseAddress, ids.count, defaultRow, weights.baseAddress, found.baseAddress)
-        }
-      }
-    }
+    return unsafe guira_replica_read(index, ids, ids.count, defaultRow, &weights, &found)
   }
 
   // MARK: Any thread

@@ -11,9 +11,7 @@ import Testing
     var weights = [Float](repeating: -1, count: ids.count * table.dimension)
     var found = [UInt8](repeating: 9, count: ids.count)
     reader.read {
-      var weightSpan = weights.mutableSpan
-      var foundSpan = found.mutableSpan
-      _ = table.read(ids: ids.span, into: &weightSpan, found: &foundSpan)
+      _ = table.read(ids: ids, into: &weights, found: &found)
     }
     return (weights, found)
   }
@@ -155,9 +153,7 @@ final class ReaderGroup: Sendable {
       var weights = [Float](repeating: 0, count: ids.count * dimension)
       var found = [UInt8](repeating: 0, count: ids.count)
       reader.read {
-        var weightSpan = weights.mutableSpan
-        var foundSpan = found.mutableSpan
-        _ = table.read(ids: ids.span, into: &weightSpan, found: &foundSpan)
+        _ = table.read(ids: ids, into: &weights, found: &found)
       }
       var mistakes = 0
       for (place, id) in ids.enumerated() {
