@@ -1,0 +1,108 @@
+// The only way from this module to the file system. It is narrow so that tests can put a model of a disk under it and
+// crash at every operation, drop or tear what was not synced, fill the disk, or flip a bit.
+
+internal import Base
+internal import Glibc
+
+/// How a file is opened.
+enum FileMode: Sendable {
+  case read
+  case write
+  /// Made when absent, emptied when present.
+  case create
+}
+
+/// The file operations the journal is built from. Descriptors are the layer's own numbers.
+protocol FileLayer: Sendable {
+  func makeDirectory(_ path: String) throws(FileError)
+  func names(in directory: String) throws(FileError) -> [String]
+  func open(_ path: String, _ mode: FileMode) throws(FileError) -> Int32
+  func close(_ descriptor: Int32)
+  func size(_ descriptor: Int32) throws(FileError) -> Int
+  /// At most `count` bytes at `offset`; fewer only at the end of the file.
+  func read(_ descriptor: Int32, count: Int, at offset: Int) throws(FileError) -> Blob
+  /// Writes at least one byte and says how many.
+  func write(_ descriptor: Int32, _ bytes: RawSpan, at offset: Int) throws(FileError) -> Int
+  func sync(_ descriptor: Int32, dataOnly: Bool) throws(FileError)
+  func truncate(_ descriptor: Int32, to size: Int) throws(FileError)
+  func rename(_ from: String, to: String) throws(FileError)
+  func unlink(_ path: String) throws(FileError)
+  func syncDirectory(_ path: String) throws(FileError)
+}
+
+/// The operating system's files.
+struct SystemFiles: FileLayer {
+  func makeDirectory(_ path: String) throws(FileError) { try Files.makeDirectory(path) }
+
+  func names(in directory: String) throws(FileError) -> [String] { try Files.names(in: directory) }
+
+  func open(_ path: String, _ mode: FileMode) throws(FileError) -> Int32 {
+    let flags =
+      switch mode {
+      case .read: O_RDONLY
+      case .write: O_RDWR
+      case .create: O_RDWR | O_CREAT | O_TRUNC
+      }
+    let descriptor = unsafe Glibc.open(path, flags | O_CLOEXEC, 0o644)
+    guard descriptor >= 0 else { throw FileError(errno, "open \(path)") }
+    return descriptor
+  }
+
+  func close(_ descriptor: Int32) { _ = Glibc.close(descriptor) }
+
+  func size(_ descriptor: Int32) throws(FileError) -> Int {
+    var status = stat()
+    guard unsafe fstat(descriptor, &status) == 0 else { throw FileError(errno, "ask for the size") }
+    return Int(status.st_size)
+  }
+
+  func read(_ descriptor: Int32, count: Int, at offset: Int) throws(FileError) -> Blob {
+    // 64-byte alignment, so that arrays inside a record can be used where they lie.
+    guard let memory = unsafe aligned_alloc(64, max(64, (count + 63) & ~63)) else {
+      throw FileError(ENOMEM, "make room for \(count) bytes")
+    }
+    var done = 0
+    while done < count {
+      let got = unsafe pread(descriptor, memory + done, count - done, off_t(offset + done))
+      if got < 0 {
+        let code = errno
+        if code == EINTR { continue }
+        unsafe free(memory)
+        throw FileError(code, "read \(count) bytes at \(offset)")
+      }
+      if got == 0 { break }
+      done += got
+    }
+    return unsafe Blob(owning: UnsafeRawPointer(memory), count: done) {
+      unsafe free(UnsafeMutableRawPointer(mutating: $0))
+    }
+  }
+
+  func write(_ descriptor: Int32, _ bytes: RawSpan, at offset: Int) throws(FileError) -> Int {
+    while true {
+      let wrote = unsafe bytes.withUnsafeBytes { unsafe pwrite(descriptor, $0.baseAddress, $0.count, off_t(offset)) }
+      if wrote > 0 { return wrote }
+      if wrote < 0 && errno == EINTR { continue }
+      throw FileError(wrote < 0 ? errno : ENOSPC, "write \(bytes.byteCount) bytes at \(offset)")
+    }
+  }
+
+  func sync(_ descriptor: Int32, dataOnly: Bool) throws(FileError) {
+    // An interrupted fsync is a failed one: whether the error was already reported to us cannot be known.
+    guard (dataOnly ? fdatasync(descriptor) : fsync(descriptor)) == 0 else { throw FileError(errno, "fsync") }
+  }
+
+  func truncate(_ descriptor: Int32, to size: Int) throws(FileError) {
+    guard ftruncate(descriptor, off_t(size)) == 0 else { throw FileError(errno, "truncate to \(size) bytes") }
+  }
+
+  func rename(_ from: String, to: String) throws(FileError) {
+    guard unsafe Glibc.rename(from, to) == 0 else { throw FileError(errno, "rename \(from) to \(to)") }
+  }
+
+  func unlink(_ path: String) throws(FileError) {
+    guard unsafe Glibc.unlink(path) == 0 else { throw FileError(errno, "delete \(path)") }
+  }
+
+  func syncDirectory(_ path: String) throws(FileError) { try Files.syncDirectory(of: path + "/.") }
+}

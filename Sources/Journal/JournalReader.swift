@@ -1,0 +1,130 @@
+// A reader of a journal, in any process; any number of them. Reads no further than the head file says, so it never sees
+// a record that a recovery could cut.
+
+internal import Base
+
+/// Reads a journal's synced records in order, while it is written.
+public struct JournalReader: ~Copyable, Sendable {
+  private let files: JournalFiles
+  private let head: OpenFile
+  private var cursor: FrameCursor
+  /// Where the cursor's segment is known to go to.
+  private var limit: UInt64
+  private var generation: UInt32
+  /// The identity of the journal that is read.
+  public let identity: JournalIdentity
+  /// The end of the last record returned, or where the reader began.
+  public private(set) var offset: UInt64
+
+  /// A reader that begins with the record at `offset`: 0, or the end of an earlier record.
+  ///
+  /// - Throws: `notThere` when no journal has been made yet; `deleted` when the record is no longer kept; `beyondEnd`.
+  public init(directory: String, from offset: UInt64) throws(JournalError) {
+    try self.init(files: JournalFiles(directory: directory, layer: SystemFiles()), from: offset)
+  }
+
+  init(files: JournalFiles, from offset: UInt64) throws(JournalError) {
+    let file = try OpenFile(files.head, .read, layer: files.layer)
+    let head = try Self.read(file)
+    guard offset <= head.first else { throw .beyondEnd(offset: offset, syncedEnd: head.first) }
+    let cursor = try Self.cursor(at: offset, files)
+    self.files = files
+    self.head = file
+    self.offset = offset
+    self.cursor = cursor
+    identity = head.identity
+    generation = head.number
+    limit = offset
+  }
+
+  /// The next record; nil when all that is synced has been read.
+  ///
+  /// - Throws: `damaged`; `deleted` when retention overtook the reader; `identityChanged` when the journal lost records
+  ///   or was restored. The reader stays where it is.
+  public mutating func next() throws(JournalError) -> JournalRecord? {
+    while true {
+      if let frame = try cursor.next(limit: limit) {
+        if frame.isMark { continue }
+        offset = cursor.offset
+        return JournalRecord(end: offset, blob: frame.blob, range: frame.payload)
+      }
+      guard try moveLimit() else { return nil }
+    }
+  }
+
+  /// The end of what is synced now.
+  public mutating func syncedEnd() throws(JournalError) -> UInt64 { try currentHead().first }
+
+  /// The offsets of the oldest record kept and of the synced end.
+  public static func bounds(directory: String) throws(JournalError) -> Range<UInt64> {
+    let files = JournalFiles(directory: directory, layer: SystemFiles())
+    let end = try read(try OpenFile(files.head, .read, layer: files.layer)).first
+    let manifest = try Label(.manifest, at: files.manifest, layer: files.layer)
+    return manifest.first..<max(manifest.first, end)
+  }
+
+  /// Looks for more to read: in this segment or, when it has ended, in the next. False when there is none.
+  private mutating func moveLimit() throws(JournalError) -> Bool {
+    let head = try currentHead()
+    if head.number != generation {
+      // A new writer may have replaced the file this reader has open.
+      cursor = try Self.cursor(at: offset, files)
+      generation = head.number
+    }
+    if head.second == cursor.first {
+      limit = head.first
+      return cursor.offset < limit
+    }
+    guard let first = try files.segments().first(where: { $0 > cursor.first }) else { return false }
+    let next = try label(ofSegment: first)
+    limit = next.second
+    if cursor.offset < limit { return true }
+    guard cursor.offset == limit else { throw .deleted(offset: cursor.offset, first: first) }
+    cursor = FrameCursor(try open(segment: first), first: first, at: first)
+    limit = first
+    return true
+  }
+
+  private func currentHead() throws(JournalError) -> Label {
+    let head = try Self.read(head)
+    guard head.identity == identity else { throw .identityChanged(was: identity, now: head.identity) }
+    return head
+  }
+
+  /// The head as the writer published it; read again while the writer is in the middle of it.
+  private static func read(_ file: borrowing OpenFile) throws(JournalError) -> Label {
+    var attempts = 0
+    while true {
+      do throws(JournalError) {
+        return try Label(.head, in: try file.read(count: Label.byteCount, at: 0), file: file.path)
+      } catch {
+        attempts += 1
+        guard case .damaged = error, attempts < 1000 else { throw error }
+      }
+    }
+  }
+
+  private static func cursor(at offset: UInt64, _ files: JournalFiles) throws(JournalError) -> FrameCursor {
+    let segments = try files.segments()
+    guard let first = segments.last(where: { $0 <= offset }) else {
+      throw .deleted(offset: offset, first: segments.first ?? 0)
+    }
+    return FrameCursor(try files.open(segment: first), first: first, at: offset)
+  }
+
+  private func label(ofSegment first: UInt64) throws(JournalError) -> Label {
+    do throws(JournalError) {
+      return try files.label(ofSegment: first)
+    } catch {
+      throw error.isNotThere ? .deleted(offset: cursor.offset, first: first + 1) : error
+    }
+  }
+
+  private func open(segment first: UInt64) throws(JournalError) -> OpenFile {
+    do throws(JournalError) {
+      return try files.open(segment: first)
+    } catch {
+      throw error.isNotThere ? .deleted(offset: cursor.offset, first: first + 1) : error
+    }
+  }
+}

@@ -1,0 +1,129 @@
+// The events of `guira up --events PATH`: a dataset directory, KuaiRand's own directory (imported first), or a lone file
+// of JSON Lines. Lines that do not read are counted and skipped. Belongs to one thread.
+
+internal import Base
+
+/// Events from a path, in the order they lie there.
+public struct EventInput: ~Copyable {
+  /// What is known of the events; nil for a lone file.
+  public let dataset: Dataset?
+  /// The report of the import, when opening had to import.
+  public let imported: ImportReport?
+  /// How far a record may lie behind a later one: what the player keeps its watermarks back by.
+  public let latenessMilliseconds: Int64
+  /// How many lines were refused so far.
+  public private(set) var faultCount = 0
+  /// The first refused lines, up to 100.
+  public private(set) var faults: [EventFault] = []
+  /// How many lines were refused for what, by `EventFault.Reason.code`.
+  public private(set) var faultsByCode: [String: Int] = [:]
+  private var lines: LineReader
+  private var parser: EventParser
+
+  /// The lateness assumed of a lone file, about which nothing is known: one minute.
+  public static let unknownLateness: Int64 = 60_000
+
+  /// Opens the events at `path` for a cluster of `schema`.
+  /// - Parameters:
+  ///   - directory: where a dataset in its original form is imported to, once; the cluster's state directory.
+  ///   - progress: called while importing with the share done, 0…1.
+  /// - Throws: `StreamError` when there are no events or they do not fit the schema; nothing is written then.
+  public static func open(
+    path: String, schema: EventSchema, importInto directory: String, options: EventParser.Options = .init(),
+    progress: (Double) -> Void = { _ in }
+  ) throws(StreamError) -> EventInput {
+    guard Files.exists(path) else { throw .noDataset(path: path) }
+    guard let names = try? Files.names(in: path) else {
+      guard path.hasSuffix(".jsonl") || path.hasSuffix(".json") || path.hasSuffix(".ndjson") else {
+        throw .notADataset(path: path, found: [path])
+      }
+      return try EventInput(events: path, schema: schema, dataset: nil, imported: nil, options: options)
+    }
+    if names.contains(Dataset.manifestName) {
+      return try EventInput(directory: path, schema: schema, imported: nil, options: options)
+    }
+    guard KuaiRandImporter.recognizes(names) else { throw .notADataset(path: path, found: names) }
+    let problems = Dataset.kuairandShape.misfits(schema)
+    guard problems.isEmpty else { throw .misfit(path: path, problems: problems) }
+    let importer = try KuaiRandImporter(directory: path)
+    let text = try importer.sources().map { "\($0.name) \($0.bytes) \($0.changed)" }.joined(separator: "\n")
+    let output = "\(directory)/imported-\(String(Hashing.xxh3(text), radix: 16))"
+    var report: ImportReport?
+    if !Files.exists("\(output)/\(Dataset.manifestName)") { report = try importer.run(into: output, progress: progress) }
+    return try EventInput(directory: output, schema: schema, imported: report, options: options)
+  }
+
+  private init(
+    directory: String, schema: EventSchema, imported: ImportReport?, options: EventParser.Options
+  ) throws(StreamError) {
+    let dataset = try Dataset(directory: directory)
+    let problems = dataset.misfits(schema)
+    guard problems.isEmpty else { throw .misfit(path: directory, problems: problems) }
+    var options = options
+    options.ignoredFeatures.formUnion(Set(dataset.schema.features.map(\.name)).subtracting(schema.features.map(\.name)))
+    try self.init(
+      events: "\(directory)/\(Dataset.eventsName)", schema: schema, dataset: dataset, imported: imported,
+      options: options)
+  }
+
+  private init(
+    events path: String, schema: EventSchema, dataset: Dataset?, imported: ImportReport?, options: EventParser.Options
+  ) throws(StreamError) {
+    do throws(FileError) {
+      lines = try LineReader(path: path, limit: options.lineByteLimit)
+    } catch {
+      throw .file(error)
+    }
+    self.dataset = dataset
+    self.imported = imported
+    latenessMilliseconds = dataset?.latenessMilliseconds ?? Self.unknownLateness
+    parser = EventParser(schema: schema, options: options)
+  }
+
+  /// The next event; nil at the end of the file.
+  public mutating func next() throws(StreamError) -> Event? {
+    while true {
+      let outcome: LineReader.Outcome
+      do throws(FileError) { outcome = try lines.advance() } catch { throw .file(error) }
+      switch outcome {
+      case .end: return nil
+      case .oversized(let bytes):
+        note(EventFault(line: lines.number, reason: .oversized(bytes: bytes, limit: parser.options.lineByteLimit)))
+      case .line:
+        if lines.isBlank { continue }
+        do throws(EventFault) {
+          return try parser.parse(lines.line, line: lines.number)
+        } catch {
+          note(error)
+        }
+      }
+    }
+  }
+
+  /// The share of the file that was read, 0…1.
+  public var fraction: Double {
+    lines.buffer.fileBytes == 0 ? 1 : Double(lines.buffer.consumed) / Double(lines.buffer.fileBytes)
+  }
+
+  private mutating func note(_ fault: EventFault) {
+    faultCount += 1
+    faultsByCode[fault.reason.code, default: 0] += 1
+    if faults.count < 100 { faults.append(fault) }
+  }
+}
+
+extension Dataset {
+  /// What an import of KuaiRand will give, before it is made.
+  static let kuairandShape = Dataset(
+    origin: "KuaiRand, field set B", schema: .kuairand, actions: EventSchema.kuairand.tasks.map(\.name) + ["view_end"],
+    latenessMilliseconds: 0, impressions: 0, firstTime: 0, lastTime: 0)
+}
+
+extension LineReader {
+  /// Whether the newest line holds nothing but spaces and tabs.
+  var isBlank: Bool {
+    let line = line
+    for index in 0..<line.byteCount where line[index] != 0x20 && line[index] != 0x09 { return false }
+    return true
+  }
+}

@@ -1,0 +1,58 @@
+// What can go wrong with streams and datasets as a whole; one refused line is an `EventFault` and stops nothing.
+
+public import Base
+public import Journal
+
+/// Why a stream or a dataset cannot be read or written.
+public enum StreamError: Error, Equatable, Sendable, CustomStringConvertible {
+  /// A file could not be opened, read or written.
+  case file(FileError)
+  /// A journal refused.
+  case journal(JournalError)
+  /// A record of a stream is not what its stream holds.
+  case record(Position, DecodeError)
+  /// There is nothing at the path.
+  case noDataset(path: String)
+  /// The path holds neither events nor a dataset that can be imported.
+  case notADataset(path: String, found: [String])
+  /// A dataset's file is not there.
+  case missingFile(pattern: String, directory: String, purpose: String)
+  /// A table of a dataset has other columns than expected.
+  case missingColumns(file: String, missing: [String], found: [String])
+  /// Something is already where a dataset was to be written.
+  case outputExists(path: String)
+  /// A `dataset.json` that does not read.
+  case badManifest(path: String, problem: String)
+  /// The dataset's events do not fit the configured features and tasks; all problems.
+  case misfit(path: String, problems: [String])
+  /// The log of a dataset has no usable record.
+  case noRecords(directory: String)
+
+  /// What happened, and what to do.
+  public var description: String {
+    switch self {
+    case .file(let error): error.description
+    case .journal(let error): error.description
+    case .record(let position, let error): "the record that ends at \(position) cannot be read: \(error)"
+    case .noDataset(let path): "there is nothing at \(path)"
+    case .notADataset(let path, let found):
+      "\(path) holds no events: expected dataset.json with events.jsonl, a .jsonl file, or KuaiRand's "
+        + "log_standard*.csv; it has \(Self.list(found, empty: "no files"))"
+    case .missingFile(let pattern, let directory, let purpose):
+      "no \(pattern) in \(directory): \(purpose)"
+    case .missingColumns(let file, let missing, let found):
+      "\(file) is not of the expected shape: it has no column \(missing.joined(separator: ", ")); "
+        + "it has \(Self.list(found, empty: "no columns"))"
+    case .outputExists(let path): "\(path) already holds something; nothing was changed. Choose another directory"
+    case .badManifest(let path, let problem): "\(path) does not read: \(problem)"
+    case .misfit(let path, let problems):
+      "the events of \(path) do not fit the configuration: " + problems.joined(separator: "; ")
+    case .noRecords(let directory): "the log in \(directory) has no record that can be imported"
+    }
+  }
+
+  private static func list(_ names: [String], empty: String) -> String {
+    guard !names.isEmpty else { return empty }
+    return names.prefix(30).joined(separator: ", ") + (names.count > 30 ? ", …" : "")
+  }
+}
