@@ -12,6 +12,7 @@ extension ClusterConfiguration {
     checkUnique(models.map(\.name), "models", binding)
     checkModels(binding)
     checkTables(binding)
+    checkShapes(binding)
     checkTimes(binding)
     checkAddresses(binding)
   }

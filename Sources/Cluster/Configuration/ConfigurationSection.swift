@@ -38,6 +38,13 @@ final class Binding {
     if !patterns.contains(pattern) { patterns.append(pattern) }
   }
 
+  /// Whether a problem was reported at one of these paths, or below it.
+  func hasProblem(under paths: [String]) -> Bool {
+    problems.contains { found in
+      paths.contains { found.problem.path == $0 || found.problem.path.hasPrefix("\($0).") }
+    }
+  }
+
   /// Adds a problem; its line is that of the key, or of the nearest key above it.
   func report(_ path: String, _ fault: String, _ advice: String, at mark: Mark? = nil) {
     var line = mark?.line

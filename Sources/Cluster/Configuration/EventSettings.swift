@@ -12,6 +12,8 @@ public struct FeatureSettings: Sendable, Equatable, Settings {
     case sum
     /// Their rows are averaged.
     case mean
+    /// Their rows are averaged with learned weights.
+    case attention
   }
 
   /// The name in events.

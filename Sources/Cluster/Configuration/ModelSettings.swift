@@ -8,6 +8,12 @@ public struct ModelSettings: Sendable, Equatable, Settings {
     case logistic
     /// Factorization machine: each task has its own bias and vector segment in every row.
     case fm
+    /// The tasks share vectors: first-order term, pairwise term and hidden layers added up.
+    case deepfm
+    /// Cross layers beside hidden layers (DCN v2).
+    case dcn
+    /// Dot products of all vectors, then hidden layers; dense numbers have layers of their own.
+    case dlrm
   }
 
   /// The model's name; its tables are called `<model>.<table>`.
@@ -26,6 +32,22 @@ public struct ModelSettings: Sendable, Equatable, Settings {
   ///
   /// Default [64, 32].
   public var hidden = [64, 32]
+  /// Widths of the hidden layers over the dense numbers in `dlrm`; an output of `dimension` is added.
+  ///
+  /// Default [64].
+  public var bottom = [64]
+  /// Cross layers in `dcn`.
+  ///
+  /// Default 3.
+  public var crossLayers = 3
+  /// Whether hidden layers normalise before their activation.
+  ///
+  /// Default false.
+  public var layerNorm = false
+  /// The share of hidden activations that training drops.
+  ///
+  /// Default 0: online training sees each example once and hardly overfits.
+  public var dropout = 0.0
   /// Standard deviation of new embedding vectors.
   ///
   /// Default 0.01: small beside learned values, yet not all equal.
@@ -62,6 +84,10 @@ public struct ModelSettings: Sendable, Equatable, Settings {
     section.value("kind", &kind, .word)
     section.value("dimension", &dimension, .integer(1...4096))
     section.values("hidden", &hidden, .integer(1...65_536), atMost: 16)
+    section.values("bottom", &bottom, .integer(1...65_536), atMost: 16)
+    section.value("crossLayers", &crossLayers, .integer(1...64))
+    section.value("layerNorm", &layerNorm, .flag)
+    section.value("dropout", &dropout, .number(0...0.99))
     section.value("initialDeviation", &initialDeviation, .number(0...10))
     section.section("optimizer", &optimizer)
     section.section("denseOptimizer", &denseOptimizer)

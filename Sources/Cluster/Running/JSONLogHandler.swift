@@ -59,6 +59,7 @@ public struct JSONLogHandler: LogHandler {
 
   /// A time as `2026-05-08T12:34:56.789Z`.
   static func timestamp(_ time: Milliseconds) -> String {
-    Date(timeIntervalSince1970: Double(time) / 1000).formatted(.iso8601.time(includingFractionalSeconds: true))
+    Date(timeIntervalSince1970: Double(time) / 1000).formatted(
+      Date.ISO8601FormatStyle(includingFractionalSeconds: true))
   }
 }
