@@ -8,14 +8,14 @@ internal import Wire
 public protocol VersionTarget: AnyObject {
   /// Begins a base beside what is served; a base begun before is dropped.
   func beginBase() throws
-  /// Replaces what is served by the base.
+  /// Replaces what is served by the base, which now is this version.
   func commitBase(_ version: VersionContent) throws
-  /// Applies rows and removals of one table, to the base while one is being taken.
+  /// Applies rows and removals of one table: to the base while one is being taken, else to what is served.
   func apply(_ change: TableChange) throws
-  /// Sets dense tensors, all at once.
+  /// Sets dense tensors, all at once: of the base while one is being taken, else of what is served.
   func setDense(_ tensors: [TensorChange]) throws
   /// What is served is now this version.
-  func publish(_ version: VersionContent, isCaughtUp: Bool) throws
+  func publish(_ version: VersionContent) throws
 }
 
 /// What the shell must send.
@@ -29,8 +29,8 @@ public struct ReplicaFollower {
   private var baseStore: UInt64 = 0
   private var baseNumber: UInt64 = 0
   private var baseTensors: [TensorChange] = []
-  /// The newest version when the base was taken: caught up means having it.
-  private var caughtUpAt: UInt64 = .max
+  /// While a base is being taken: the version it must reach before it is served, known with its last part.
+  private var commitAt: UInt64?
   private var nextFollow: Int64 = .min
   private var nextRequest: UInt64 = 1
   /// Versions and parts that could not be applied, with the last reason.
@@ -87,7 +87,7 @@ public struct ReplicaFollower {
       for table in content.tables { try target.apply(table) }
       if !content.tensors.isEmpty { try target.setDense(content.tensors) }
       version = content.number
-      try target.publish(content, isCaughtUp: version >= caughtUpAt)
+      if commitAt == nil { try target.publish(content) } else { try commitIfCaughtUp(content) }
     }
     return follow(now: now)
   }
@@ -100,6 +100,7 @@ public struct ReplicaFollower {
       if received.store == store, content.number <= version, version > 0, part == 0, place.count != 0 { return false }
       (baseStore, baseNumber, part) = (received.store, content.number, 0)
       baseTensors = []
+      commitAt = nil
       try target.beginBase()
     }
     guard received.store == baseStore, content.number == baseNumber, place.index == Int(part) else { return false }
@@ -107,13 +108,19 @@ public struct ReplicaFollower {
     baseTensors.append(contentsOf: content.tensors)
     part += 1
     if place.count == Int(part) {
-      try target.commitBase(content)
       if !baseTensors.isEmpty { try target.setDense(baseTensors) }
       (store, version, part) = (baseStore, baseNumber, 0)
-      caughtUpAt = received.newest
+      commitAt = received.newest
       baseTensors = []
-      try target.publish(content, isCaughtUp: version >= caughtUpAt)
+      try commitIfCaughtUp(content)
     }
     return true
+  }
+
+  /// A base is served only with every version since its scan began.
+  private mutating func commitIfCaughtUp(_ content: VersionContent) throws {
+    guard let reach = commitAt, version >= reach else { return }
+    commitAt = nil
+    try target.commitBase(content)
   }
 }

@@ -113,7 +113,7 @@ extension SyncCore {
   ) {
     let content = VersionContent(
       number: builder.number, basePart: (builder.parts, isLast ? builder.parts + 1 : 0), created: 0,
-      newestEventTime: newestEventTime, exampleCount: exampleCount, epochs: shards.map(\.cursor),
+      newestEventTime: newestEventTime, exampleCount: exampleCount, totals: totals, epochs: shards.map(\.cursor),
       identities: shards.map(\.identity), arrivals: [], tables: tables, tensors: tensors)
     let blob = content.encoded(halfPrecision: options.halfPrecision)
     actions.append(.storeBasePart(base: builder.number, part: builder.parts, blob))

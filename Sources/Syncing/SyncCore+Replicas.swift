@@ -93,7 +93,7 @@ extension SyncCore {
           index: $0.index, version: $0.store == store && $0.part == 0 ? $0.version : 0,
           silentMilliseconds: (now - $0.lastSeen) / 1_000_000)
       },
-      counters: counters, newestEventTime: newestEventTime, freshness: freshness)
+      totals: totals, counters: counters, newestEventTime: newestEventTime, freshness: freshness)
   }
 
   /// Whether something merged is not published yet, or a shard's block is not merged yet.
@@ -122,7 +122,9 @@ public struct SyncStatus: Codable, Sendable, Equatable {
   public var isBehind: Bool
   /// Followers seen within 30 s.
   public var replicas: [Replica]
-  /// Counts since the process started: versions, rows, tombstones, bytes, bases, blocks.
+  /// What was published since the cluster began.
+  public var totals: VersionContent.Totals
+  /// Counts since the process started: bases, blocks, resets, malformed messages.
   public var counters: [String: UInt64]
   /// The newest event time published.
   public var newestEventTime: Milliseconds
@@ -153,7 +155,7 @@ public struct SyncStatus: Codable, Sendable, Equatable {
 
   init(
     store: UInt64, newest: UInt64, base: UInt64, cursors: [UInt64], durableEpochs: [UInt64], isBehind: Bool,
-    replicas: [Replica], counters: [String: UInt64], newestEventTime: Milliseconds, freshness: Histogram
+    replicas: [Replica], totals: VersionContent.Totals, counters: [String: UInt64], newestEventTime: Milliseconds, freshness: Histogram
   ) {
     self.store = store
     self.newest = newest
@@ -162,6 +164,7 @@ public struct SyncStatus: Codable, Sendable, Equatable {
     self.durableEpochs = durableEpochs
     self.isBehind = isBehind
     self.replicas = replicas
+    self.totals = totals
     self.counters = counters
     self.newestEventTime = newestEventTime
     self.freshness = freshness

@@ -87,6 +87,7 @@ public struct SyncCore {
   var newestEventTime: Milliseconds = .min
   var hasProgress = false
 
+  var totals = VersionContent.Totals()
   var store: UInt64 = 0
   var newest: UInt64 = 1
   var base: (number: UInt64, parts: Int)?
@@ -120,6 +121,7 @@ public struct SyncCore {
       newest = stored.newest.number
       base = stored.base
       newestEventTime = stored.newest.newestEventTime
+      totals = stored.newest.totals
       for shard in shards.indices {
         shards[shard].cursor = stored.newest.epochs[shard]
         shards[shard].persisted = stored.newest.epochs[shard]
@@ -326,14 +328,15 @@ public struct SyncCore {
     for name in tables.keys.sorted() {
       guard var merged = tables[name], !merged.isEmpty else { continue }
       tables[name] = nil
-      count("rows", merged.rowCount)
-      count("tombstones", merged.tombstoneCount)
+      totals.rows += UInt64(merged.rowCount)
+      totals.tombstones += UInt64(merged.tombstoneCount)
       changes.append(merged.take())
       tables[name] = merged
     }
+    totals.versions += 1
     let content = VersionContent(
       number: newest + 1, basePart: nil, created: wall, newestEventTime: newestEventTime, exampleCount: exampleCount,
-      epochs: shards.map(\.cursor), identities: shards.map(\.identity), arrivals: readyArrivals, tables: changes,
+      totals: totals, epochs: shards.map(\.cursor), identities: shards.map(\.identity), arrivals: readyArrivals, tables: changes,
       tensors: dense.sorted().map { TensorChange(name: $0, values: tensors[$0] ?? []) })
     changedTensors.subtract(dense)
     newest += 1
@@ -345,8 +348,7 @@ public struct SyncCore {
     if awaited.count > 10_000 { awaited.removeFirst() }
     readyArrivals = []
     bytesSinceBase += blob.count
-    count("versions")
-    count("bytes", blob.count)
+    totals.bytes += UInt64(blob.count)
     for peer in replicas.keys { bringForward(peer, now: now, into: &actions) }
   }
 

@@ -56,6 +56,8 @@ public struct VersionContent: Sendable {
   public var newestEventTime: Milliseconds
   /// Examples applied on every shard so far, over all chains.
   public var exampleCount: UInt64
+  /// Versions, rows, tombstones and bytes published up to and with this version.
+  public var totals: Totals
   /// Per shard: the last epoch that is in it or before.
   public var epochs: [UInt64]
   /// Per shard: the identity of its journal.
@@ -67,11 +69,23 @@ public struct VersionContent: Sendable {
   /// Dense tensors, when this version carries them.
   public var tensors: [TensorChange]
 
+  /// Running sums over all versions of a store.
+  public struct Totals: Equatable, Sendable, BitwiseCopyable, Codable {
+    /// Versions published.
+    public var versions: UInt64 = 0
+    /// Rows in them.
+    public var rows: UInt64 = 0
+    /// Tombstones in them.
+    public var tombstones: UInt64 = 0
+    /// Bytes of those before this one.
+    public var bytes: UInt64 = 0
+  }
+
   static let magic: UInt32 = 0x5649_5547
 
   init(
     number: UInt64, basePart: (index: Int, count: Int)?, created: Milliseconds, newestEventTime: Milliseconds,
-    exampleCount: UInt64, epochs: [UInt64], identities: [UInt64], arrivals: [ArrivalCount], tables: [TableChange],
+    exampleCount: UInt64, totals: Totals, epochs: [UInt64], identities: [UInt64], arrivals: [ArrivalCount], tables: [TableChange],
     tensors: [TensorChange]
   ) {
     self.number = number
@@ -79,6 +93,7 @@ public struct VersionContent: Sendable {
     self.created = created
     self.newestEventTime = newestEventTime
     self.exampleCount = exampleCount
+    self.totals = totals
     self.epochs = epochs
     self.identities = identities
     self.arrivals = arrivals
@@ -98,6 +113,7 @@ public struct VersionContent: Sendable {
     writer.append(created)
     writer.append(newestEventTime)
     writer.append(exampleCount)
+    writer.append(totals)
     writer.append(UInt32(epochs.count))
     writer.append(UInt32(arrivals.count))
     writer.append(UInt32(tables.count))
@@ -169,6 +185,7 @@ public struct VersionContent: Sendable {
     created = try reader.read()
     newestEventTime = try reader.read()
     exampleCount = try reader.read()
+    totals = try reader.read()
     let shardCount = try reader.count("shards", limit: 4096)
     let arrivalCount = try reader.count("arrivals", limit: 1 << 24)
     let tableCount = try reader.count("tables", limit: WireProtocol.sectionLimit)
