@@ -10,8 +10,9 @@ public struct Asker: ~Copyable {
 
   /// Talks to an endpoint; nobody need serve there yet.
   public init(endpoint: String, context: LinkContext) throws(LinkError) {
-    socket = try Socket(.dealer, context: context)
+    let socket = try Socket(.dealer, context: context)
     try socket.connect(endpoint)
+    self.socket = socket
     self.endpoint = endpoint
     nextRequest = .random(in: 1 ... .max / 2)
   }
