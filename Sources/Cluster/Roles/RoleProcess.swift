@@ -1,6 +1,6 @@
 // What every role does around its work: its directory, log, status file, and the wish to stop.
 
-public import Base
+internal import Base
 public import Logging
 internal import Synchronization
 
@@ -17,15 +17,16 @@ public struct RoleProcess: Sendable {
   /// The role's log.
   public let logger: Logger
 
-  /// Prepares a role: watches the supervisor, makes the directory.
-  public init(_ instance: RoleInstance, configuration: ClusterConfiguration, paths: StatePaths) throws {
+  /// Prepares a role and makes its directory.
+  public init(
+    _ instance: RoleInstance, configuration: ClusterConfiguration, paths: StatePaths, logger: Logger
+  ) throws {
     self.instance = instance
     plan = try ClusterPlan(configuration)
     self.paths = paths
     try paths.makeSocketDirectory()
     endpoints = Endpoints(configuration, socketDirectory: paths.socketDirectory)
-    logger = JSONLogHandler.logger(instance)
-    try Files.makeDirectory(paths.directory(instance))
+    self.logger = logger
   }
 
   /// Where this role's own files are.
@@ -37,6 +38,8 @@ public struct RoleProcess: Sendable {
   /// Runs the role until it is asked to stop.
   /// - Throws: what ends it; the supervisor starts it again.
   public func run() throws {
+    let directory = try RoleDirectory(instance, in: paths)
+    defer { _ = directory.path }
     logger.info("starts", metadata: ["shards": "\(plan.configuration.shards.count)"])
     let board = StatusBoard(instance, paths: paths)
     board.post(RoleStatus(instance, state: .starting))

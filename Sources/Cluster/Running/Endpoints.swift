@@ -9,6 +9,7 @@ public struct Endpoints: Sendable, Equatable {
   private let host: String
   private let basePort: Int
   private let shardCount: Int
+  private let trainerCount: Int
   private let httpHost: String
   private let httpPort: Int
   /// Where ipc sockets lie; unused with tcp.
@@ -21,6 +22,7 @@ public struct Endpoints: Sendable, Equatable {
     host = configuration.cluster.host
     basePort = configuration.cluster.basePort
     shardCount = configuration.shards.count
+    trainerCount = configuration.trainers.count
     httpHost = configuration.replicas.host
     httpPort = configuration.replicas.port
     self.socketDirectory = socketDirectory
@@ -37,6 +39,11 @@ public struct Endpoints: Sendable, Equatable {
 
   /// Where trainer `index` listens.
   public func trainer(_ index: Int) -> String { address(RoleInstance(.trainer, index), port: 2 + shardCount + index) }
+
+  /// Where replica `index` answers operators' questions.
+  public func replica(_ index: Int) -> String {
+    address(RoleInstance(.replica, index), port: 2 + shardCount + trainerCount + index)
+  }
 
   /// The address replica `index` answers HTTP on, `host` and `port`.
   public func http(replica index: Int) -> (host: String, port: Int) { (httpHost, httpPort + index) }
@@ -56,7 +63,7 @@ public struct Endpoints: Sendable, Equatable {
 
   /// How many ports a cluster takes from `basePort` on with tcp.
   static func portCount(of configuration: ClusterConfiguration) -> Int {
-    2 + configuration.shards.count + configuration.trainers.count
+    2 + configuration.shards.count + configuration.trainers.count + configuration.replicas.count
   }
 
   /// Every TCP port the cluster listens on, and what for.

@@ -1,0 +1,70 @@
+// Versions into a replica's store. The sync link's thread calls it; the question thread reads digests.
+
+internal import Base
+internal import Layers
+internal import Serving
+internal import Synchronization
+internal import Syncing
+internal import Wire
+
+/// Applies versions to a `ReplicaStore`.
+final class ReplicaTarget: VersionTarget, Sendable {
+  private let store: ReplicaStore
+  private let tableIndex: [String: Int]
+  /// By model: the full names of its tensors in order.
+  private let tensorsOfModel: [(model: String, names: [String])]
+  private let tensors = Mutex<[String: [Float]]>([:])
+
+  init(_ plan: ClusterPlan, store: ReplicaStore) {
+    self.store = store
+    tableIndex = Dictionary(uniqueKeysWithValues: plan.tables.enumerated().map { ($1.name, $0) })
+    tensorsOfModel = plan.models.map { model in
+      (model.settings.name, model.tensorIndex.map { plan.tensors[$0].tensor.name })
+    }
+  }
+
+  func beginBase() { store.beginBase() }
+
+  func apply(_ change: TableChange) throws {
+    // A table the configuration of this replica does not have is another model's: nothing here reads it.
+    guard let table = tableIndex[change.table] else { return }
+    try store.remove(table: table, ids: change.tombstones.span)
+    try store.apply(table: table, ids: change.ids.span, weights: change.weights.span)
+  }
+
+  func setDense(_ changes: [TensorChange]) throws {
+    let all = tensors.withLock { tensors in
+      for change in changes { tensors[change.name] = change.values }
+      return tensors
+    }
+    for (model, names) in tensorsOfModel where names.contains(where: { name in changes.contains { $0.name == name } }) {
+      let values = names.compactMap { all[$0] }
+      guard values.count == names.count else { continue }
+      try store.setDense(model: model, tensors: values)
+    }
+  }
+
+  func commitBase(_ version: VersionContent) throws { try store.commitBase(Self.info(version)) }
+
+  func publish(_ version: VersionContent) throws {
+    try store.publish(Self.info(version))
+    store.recordServable(arrivals: version.arrivals.map { ($0.arrival, $0.count) })
+  }
+
+  private static func info(_ version: VersionContent) -> VersionInfo {
+    VersionInfo(
+      number: version.number, newestEventTime: version.newestEventTime, modelStep: version.exampleCount,
+      shardEpochs: version.epochs, appliedAt: Clocks.wall())
+  }
+
+  /// The digest of what is served.
+  func digest() -> DigestReply {
+    var digest = DigestReply()
+    let rows = store.statistics().tables.map(\.rows)
+    for (index, sum) in (store.digests() ?? []).enumerated() {
+      digest.tables[store.tableOptions[index].name] = DigestReply.Entry(count: UInt64(rows[index]), sum: sum)
+    }
+    for (name, values) in tensors.withLock({ $0 }) { digest.tensors[name] = DigestReply.tensor(values) }
+    return digest
+  }
+}
