@@ -69,8 +69,12 @@ struct ReplayWriters {
   private mutating func write(watermark time: Milliseconds, now: Int64) throws(StreamError) {
     guard time > watermark else { return }
     watermark = time
-    for partition in impressions.indices { waitingBytes += try Self.append(.watermark(time: time), to: &impressions[partition]) }
-    for partition in actions.indices { waitingBytes += try Self.append(.watermark(time: time), to: &actions[partition]) }
+    for partition in impressions.indices {
+      waitingBytes += try Self.append(.watermark(time: time), to: &impressions[partition])
+    }
+    for partition in actions.indices {
+      waitingBytes += try Self.append(.watermark(time: time), to: &actions[partition])
+    }
     if nextSync == .max { nextSync = now + options.syncInterval.nanoseconds }
   }
 
