@@ -26,6 +26,10 @@ func tests(_ name: String, uses: [Target.Dependency] = []) -> Target {
     name: "\(name)Tests", dependencies: [.byName(name: name)] + uses, swiftSettings: testSettings)
 }
 
+let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+func nio(_ name: String) -> Target.Dependency { .product(name: name, package: "swift-nio") }
+
 let package = Package(
   name: "guira",
   dependencies: [
@@ -40,15 +44,62 @@ let package = Package(
     .systemLibrary(name: "CXXHash"),
     .systemLibrary(name: "CZeroMQ"),
     .systemLibrary(name: "CSnappy"),
+    .systemLibrary(name: "COpenBLAS"),
+    .target(name: "CSimdJSON", linkerSettings: [.linkedLibrary("simdjson")]),
     .target(name: "CKernels"),
 
     // 0
     module("Base", uses: ["CKernels", "CXXHash"]),
     tests("Base"),
 
+    // 1
+    module("Embeddings", uses: ["Base", "CKernels"]),
+    tests("Embeddings", uses: ["Base", "CKernels"]),
+    module("Layers", uses: ["Base", "COpenBLAS"]),
+    tests("Layers", uses: ["Base"]),
+    module("Journal", uses: ["Base"]),
+    tests("Journal", uses: ["Base"]),
+    module("Wire", uses: ["Base", "CZeroMQ"]),
+    tests("Wire", uses: ["Base"]),
+
     // 2
-    module("Streams", uses: ["Base"]),
-    tests("Streams", uses: ["Base"]),
+    module("Streams", uses: ["Base", "CSimdJSON", "Journal"]),
+    tests("Streams", uses: ["Base", "Journal"]),
+    module("Joining", uses: ["Base", "Journal", "Streams"]),
+    tests("Joining", uses: ["Base", "Journal", "Streams"]),
+    module("Sharding", uses: ["Base", "Embeddings", "Journal", "Layers", "Wire"]),
+    tests("Sharding", uses: ["Base", "Embeddings", "Layers", "Wire"]),
+    module("Syncing", uses: ["Base", "CSnappy", "Embeddings", "Sharding", "Wire"]),
+    tests("Syncing", uses: ["Base", "Wire"]),
+
+    // 3
+    module("Training", uses: ["Base", "Layers", "Sharding", "Streams", "Wire"]),
+    tests("Training", uses: ["Base", "Layers", "Streams"]),
+    module(
+      "Serving",
+      uses: [
+        "Base", "CKernels", "Embeddings", "Layers", "Streams", hummingbird, nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"),
+        logging,
+      ]),
+    tests("Serving", uses: ["Base", "Embeddings", "Layers", "Streams"]),
+
+    // 4
+    module(
+      "Cluster",
+      uses: [
+        "Base", "CKernels", "Embeddings", "Joining", "Layers", "Serving", "Sharding", "Streams", "Syncing", "Training",
+        "Wire", logging, .product(name: "Yams", package: "Yams"),
+      ]),
+    tests("Cluster", uses: ["Base", "Embeddings", "Layers", "Streams"]),
+
+    // 5
+    .executableTarget(
+      name: "guira",
+      dependencies: [
+        "Base", "Cluster", "Streams", .product(name: "ArgumentParser", package: "swift-argument-parser"), logging,
+      ],
+      swiftSettings: settings),
+    .testTarget(name: "TidyTests", swiftSettings: testSettings),
   ],
   cLanguageStandard: .c17,
   cxxLanguageStandard: .cxx17

@@ -32,7 +32,10 @@ protocol FileLayer: Sendable {
 
 /// The operating system's files.
 struct SystemFiles: FileLayer {
-  func makeDirectory(_ path: String) throws(FileError) { try Files.makeDirectory(path) }
+  func makeDirectory(_ path: String) throws(FileError) {
+    try Files.makeDirectory(path)
+    try Files.syncDirectory(of: path)
+  }
 
   func names(in directory: String) throws(FileError) -> [String] { try Files.names(in: directory) }
 

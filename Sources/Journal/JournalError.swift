@@ -31,6 +31,8 @@ public struct JournalDamage: Error, Equatable, Sendable, CustomStringConvertible
 public enum JournalError: Error, Equatable, Sendable, CustomStringConvertible {
   /// There is no journal or checkpoint at that path (yet).
   case notThere(path: String)
+  /// There is already a checkpoint of that name.
+  case alreadyThere(path: String)
   /// Another process writes this journal.
   case locked(directory: String)
   /// A file does not hold what was written to it.
@@ -72,6 +74,7 @@ public enum JournalError: Error, Equatable, Sendable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .notThere(let path): "\(path) is not there"
+    case .alreadyThere(let path): "\(path) is already there; use another name or delete it"
     case .locked(let directory): "another process writes the journal \(directory); stop it first"
     case .damaged(let damage): damage.description
     case .unsupportedVersion(let file, let version, let supported):

@@ -76,13 +76,25 @@ public struct JournalReader: ~Copyable, Sendable {
       return cursor.offset < limit
     }
     guard let first = try files.segments().first(where: { $0 > cursor.first }) else { return false }
-    let next = try label(ofSegment: first)
-    limit = next.second
-    if cursor.offset < limit { return true }
-    guard cursor.offset == limit else { throw .deleted(offset: cursor.offset, first: first) }
+    limit = try label(ofSegment: first).second
+    if cursor.offset < limit {
+      try mindRetention(next: first)
+      return true
+    }
+    // At the end of this segment, or in a gap that an accepted loss left.
     cursor = FrameCursor(try open(segment: first), first: first, at: first)
     limit = first
     return true
+  }
+
+  /// Lowers the limit to this segment's own end when retention took the ones between it, which is open, and the next.
+  ///
+  /// - Throws: `deleted` when that end has been reached.
+  private mutating func mindRetention(next first: UInt64) throws(JournalError) {
+    let fileEnd = cursor.first + UInt64(max(0, try cursor.file.size() - Label.byteCount))
+    guard fileEnd < limit, try Label(.manifest, at: files.manifest, layer: files.layer).first > cursor.first else { return }
+    guard cursor.offset < fileEnd else { throw .deleted(offset: cursor.offset, first: first) }
+    limit = fileEnd
   }
 
   private func currentHead() throws(JournalError) -> Label {

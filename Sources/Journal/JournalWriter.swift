@@ -125,14 +125,10 @@ public struct JournalWriter: ~Copyable, Sendable {
   /// Hands all appended records to the system: they survive the death of this process, not that of the machine.
   public mutating func flush() throws(JournalError) {
     guard failure == nil else { throw stopped() }
-    while buffer.count > 0 {
-      do throws(JournalError) {
-        let count = try file.writeSome(buffer.waiting, at: Label.byteCount + Int(written - currentFirst))
-        buffer.drop(count)
-        written += UInt64(count)
-      } catch {
-        throw note(error)
-      }
+    do throws(JournalError) {
+      try buffer.write(to: file, at: Label.byteCount + Int(written - currentFirst), counting: &written)
+    } catch {
+      throw note(error)
     }
   }
 

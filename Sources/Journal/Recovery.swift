@@ -40,6 +40,8 @@ struct Recovery {
   /// Recovers the journal; each accepted loss changes it and looks again from the beginning.
   mutating func run() throws(JournalError) -> RecoveredJournal {
     try files.removeTemporaries()
+    // A name that a killed process gave is in the cache and perhaps not on the disk; from here on we build on it.
+    if options.durable { try layer.makeNamesDurable(files.directory) }
     let head = try readHead()
     if let made = try makeWhenNew(head) { return made }
     while true {

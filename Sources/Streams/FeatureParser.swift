@@ -4,12 +4,12 @@
 internal import Base
 
 /// Names and the index each stands for.
-struct NameTable {
-  let names: [String]
+package struct NameTable {
+  package let names: [String]
   private let bytes: [[UInt8]]
   private let indices: [UInt64: Int]
 
-  init(_ names: [String]) {
+  package init(_ names: [String]) {
     self.names = names
     bytes = names.map { Array($0.utf8) }
     var indices: [UInt64: Int] = [:]
@@ -22,7 +22,7 @@ struct NameTable {
   /// The index of the name a key holds.
   ///
   /// Keys mostly come in schema order, so the `expecting` one is tried first.
-  func index(of key: JSONToken, in json: borrowing JSONText, expecting: Int) -> Int? {
+  package func index(of key: JSONToken, in json: borrowing JSONText, expecting: Int) -> Int? {
     if expecting < bytes.count, json.text(key, is: bytes[expecting]) { return expecting }
     guard let index = indices[Hashing.xxh3(json.bytes(of: key))], json.text(key, is: bytes[index]) else { return nil }
     return index
@@ -30,7 +30,7 @@ struct NameTable {
 }
 
 /// Reads feature objects of one schema.
-struct FeatureParser {
+package struct FeatureParser {
   private let specs: [FeatureSpec]
   private let number: UInt32
   private let names: NameTable
@@ -39,7 +39,7 @@ struct FeatureParser {
   /// Per feature, the token of its value in this line; 0 where there is none.
   private var found: [Int]
 
-  init(schema: EventSchema, ignored: Set<String>) {
+  package init(schema: EventSchema, ignored: Set<String>) {
     specs = schema.features
     number = schema.number
     names = NameTable(schema.features.map(\.name))
@@ -49,7 +49,7 @@ struct FeatureParser {
   }
 
   /// The block of the object at token `at`; of no features when `at` is 0.
-  mutating func block(_ json: borrowing JSONText, at: Int) throws(EventFault.Reason) -> FeatureBlock {
+  package mutating func block(_ json: borrowing JSONText, at: Int) throws(EventFault.Reason) -> FeatureBlock {
     for index in found.indices { found[index] = 0 }
     if at != 0 { try locate(json, at: at) }
     var byteCount = 6 + 2 * specs.count

@@ -6,12 +6,12 @@ internal import CSimdJSON
 internal import Glibc
 
 /// What a JSON value is.
-enum JSONKind: UInt8 {
+package enum JSONKind: UInt8 {
   case null = 0
   case yes, no, unsigned, negative, double, text, list, object
 
   /// The kind in words, for errors.
-  var words: String {
+  package var words: String {
     switch self {
     case .null: "null"
     case .yes, .no: "a boolean"
@@ -25,17 +25,17 @@ enum JSONKind: UInt8 {
 }
 
 /// One value, or one key of an object; a container is followed by what it holds.
-struct JSONToken {
-  let kind: JSONKind
+package struct JSONToken {
+  package let kind: JSONKind
   /// Integers in two's complement, a double's bits, or a text's offset.
-  let bits: UInt64
+  package let bits: UInt64
   /// Bytes of a text, members of an object, elements of a list.
-  let count: Int
+  package let count: Int
   /// The token after this value and all it holds.
-  let end: Int
+  package let end: Int
 
   /// The value of any number.
-  var number: Double? {
+  package var number: Double? {
     switch kind {
     case .unsigned: Double(bits)
     case .negative: Double(Int64(bitPattern: bits))
@@ -45,7 +45,7 @@ struct JSONToken {
   }
 
   /// The value of an integer that Int64 holds.
-  var integer: Int64? {
+  package var integer: Int64? {
     switch kind {
     case .unsigned: Int64(exactly: bits)
     case .negative: Int64(bitPattern: bits)
@@ -55,13 +55,13 @@ struct JSONToken {
 }
 
 /// Why bytes are no JSON text.
-enum JSONFault: Error, Equatable {
+package enum JSONFault: Error, Equatable {
   case notUTF8
   case malformed(String)
 }
 
 /// The newest parsed text.
-@safe struct JSONText: ~Copyable {
+@safe package struct JSONText: ~Copyable {
   private let parser: OpaquePointer
   private var tokens: UnsafePointer<guira_json_token>?
   private var tokenCount = 0
@@ -69,7 +69,7 @@ enum JSONFault: Error, Equatable {
   private var textBytes = 0
 
   /// A parser for texts of up to `limit` bytes.
-  init(limit: Int) {
+  package init(limit: Int) {
     guard let parser = unsafe guira_json_new(limit) else {
       preconditionFailure("out of memory: a JSON parser of \(limit) bytes")
     }
@@ -79,7 +79,7 @@ enum JSONFault: Error, Equatable {
   deinit { unsafe guira_json_free(parser) }
 
   /// Replaces the tokens by those of `bytes`.
-  mutating func parse(_ bytes: RawSpan) throws(JSONFault) {
+  package mutating func parse(_ bytes: RawSpan) throws(JSONFault) {
     tokenCount = 0
     let code = unsafe bytes.withUnsafeBytes { unsafe guira_json_parse(parser, $0.baseAddress, $0.count) }
     guard code == GUIRA_JSON_OK else {
@@ -90,7 +90,7 @@ enum JSONFault: Error, Equatable {
   }
 
   /// Token `index`.
-  subscript(_ index: Int) -> JSONToken {
+  package subscript(_ index: Int) -> JSONToken {
     precondition(index >= 0 && index < tokenCount, "token \(index) of \(tokenCount)")
     let raw = unsafe tokens![index]
     guard let kind = JSONKind(rawValue: raw.kind) else { preconditionFailure("token of kind \(raw.kind)") }
@@ -99,7 +99,7 @@ enum JSONFault: Error, Equatable {
 
   /// The bytes of a text token.
   @_lifetime(borrow self)
-  func bytes(of token: JSONToken) -> RawSpan {
+  package func bytes(of token: JSONToken) -> RawSpan {
     let offset = Int(token.bits)
     precondition(token.kind == .text && offset + token.count <= textBytes, "text at \(offset) of \(textBytes)")
     let span = unsafe RawSpan(_unsafeStart: UnsafeRawPointer(texts! + offset), byteCount: token.count)
@@ -110,18 +110,18 @@ enum JSONFault: Error, Equatable {
   func hash(of token: JSONToken, seed: UInt64 = 0) -> UInt64 { Hashing.xxh3(bytes(of: token), seed: seed) }
 
   /// The text of a text token.
-  func string(of token: JSONToken) -> String {
+  package func string(of token: JSONToken) -> String {
     unsafe bytes(of: token).withUnsafeBytes { unsafe String(decoding: $0, as: UTF8.self) }
   }
 
   /// Whether a text token is `literal`.
-  func text(_ token: JSONToken, is literal: StaticString) -> Bool {
+  package func text(_ token: JSONToken, is literal: StaticString) -> Bool {
     guard token.count > 0, token.count == literal.utf8CodeUnitCount else { return false }
     return unsafe bytes(of: token).withUnsafeBytes { unsafe memcmp($0.baseAddress!, literal.utf8Start, $0.count) == 0 }
   }
 
   /// Whether a text token is `name`.
-  func text(_ token: JSONToken, is name: [UInt8]) -> Bool {
+  package func text(_ token: JSONToken, is name: [UInt8]) -> Bool {
     guard token.count == name.count else { return false }
     return unsafe bytes(of: token).withUnsafeBytes { text in
       unsafe name.withUnsafeBytes { name in

@@ -4,19 +4,19 @@ public import Base
 
 extension ByteWriter {
   /// Appends a text as it is.
-  mutating func append(text: StaticString) {
+  package mutating func append(text: StaticString) {
     let bytes = unsafe UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount)
     unsafe append(raw: bytes.bytes)
   }
 
   /// Appends the UTF-8 of a text.
-  mutating func append(utf8 text: String) {
+  package mutating func append(utf8 text: String) {
     var copy = text
     copy.withUTF8 { unsafe append(raw: UnsafeRawBufferPointer($0).bytes) }
   }
 
   /// Appends an integer in decimal.
-  mutating func append(decimal number: UInt64) {
+  package mutating func append(decimal number: UInt64) {
     var digits = InlineArray<20, UInt8>(repeating: 0)
     var rest = number
     var at = 20
@@ -29,18 +29,18 @@ extension ByteWriter {
   }
 
   /// Appends an integer in decimal.
-  mutating func append(decimal number: Int64) {
+  package mutating func append(decimal number: Int64) {
     if number < 0 { append(UInt8(0x2D)) }
     append(decimal: number.magnitude)
   }
 
   /// Appends a number; null for one that JSON cannot hold.
-  mutating func append(number: Float) {
+  package mutating func append(number: Float) {
     append(utf8: number.isFinite ? "\(number)" : "null")
   }
 
   /// Appends a text in quotes, escaped.
-  mutating func append(quoted text: String) {
+  package mutating func append(quoted text: String) {
     append(UInt8(0x22))
     for byte in text.utf8 {
       switch byte {

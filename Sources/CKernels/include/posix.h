@@ -5,3 +5,7 @@ void guira_name_this_thread(const char *name);
 
 // eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC): Swift's Glibc module has no sys/eventfd.h. -1 and errno on failure.
 int guira_event_descriptor(void);
+
+// prctl(PR_SET_PDEATHSIG): the kernel sends `signal` to this process when the thread that started it ends. prctl has
+// variable arguments, which Swift cannot call. -1 and errno on failure.
+int guira_signal_on_parent_death(int signal);

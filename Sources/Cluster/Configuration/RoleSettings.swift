@@ -1,0 +1,140 @@
+// How many processes of each role there are, and what bounds them.
+
+/// `shards`: the parameter servers.
+public struct ShardsSettings: Sendable, Equatable, Settings {
+  /// How many shards.
+  ///
+  /// Default 2. Cannot change later: rows are where the number puts them.
+  public var count = 2
+  /// How often a shard writes down what changed, running time.
+  ///
+  /// Default 1s: what bounds freshness from below, and what trainers must be able to send again.
+  public var epoch: Duration = .seconds(1)
+  /// How often a shard writes all its rows, running time, so that older blocks can go.
+  ///
+  /// Default 10m.
+  public var checkpointEvery: Duration = .seconds(600)
+  /// How many bytes of requests and answers may wait in a shard's memory; beyond, trainers wait.
+  ///
+  /// Default 64MiB.
+  public var bufferBytes = 64 << 20
+  /// How many bytes of blocks are kept for sync; when it stays away longer it takes a new base.
+  ///
+  /// Default 4GiB.
+  public var journalBytes = 4 << 30
+
+  /// The defaults.
+  public init() {}
+
+  mutating func bind(_ section: Section) {
+    section.value("count", &count, .integer(1...1024))
+    section.value("epoch", &epoch, .duration(.milliseconds(10) ... .seconds(60)))
+    section.value("checkpointEvery", &checkpointEvery, .duration(.seconds(1) ... .seconds(7 * 86_400)))
+    section.value("bufferBytes", &bufferBytes, .size(1 << 20...1 << 36))
+    section.value("journalBytes", &journalBytes, .size(16 << 20...1 << 44))
+  }
+}
+
+/// `trainers`: the processes that train.
+public struct TrainersSettings: Sendable, Equatable, Settings {
+  /// How many trainers; partitions of `examples` are dealt out among them.
+  ///
+  /// Default 1.
+  public var count = 1
+  /// How many bytes of pushes a trainer keeps until shards have them on disk; when full, it waits and asks for an early
+  /// epoch.
+  ///
+  /// Must hold more than two epochs of pushes. Default 256MiB.
+  public var pushBufferBytes = 256 << 20
+  /// How many pushes may be unanswered when the next batch is pulled: the bound on staleness.
+  ///
+  /// Default 8; 0 waits for each push before the next pull.
+  public var maxAhead = 8
+
+  /// The defaults.
+  public init() {}
+
+  mutating func bind(_ section: Section) {
+    section.value("count", &count, .integer(1...1024))
+    section.value("pushBufferBytes", &pushBufferBytes, .size(1 << 20...1 << 36))
+    section.value("maxAhead", &maxAhead, .integer(0...1024))
+  }
+}
+
+/// `sync`: what is shipped to the replicas, and when.
+public struct SyncSettings: Sendable, Equatable, Settings {
+  /// How numbers travel to replicas.
+  public enum Precision: String, Sendable, CaseIterable, Codable {
+    /// As the shards hold them.
+    case float32
+    /// Rounded: half the bytes.
+    case float16
+  }
+
+  /// How often changed rows are shipped, running time.
+  ///
+  /// Default 60s.
+  public var sparseEvery: Duration = .seconds(60)
+  /// How often dense tensors are shipped, running time, counted from `denseAt`; and once at the first start.
+  ///
+  /// Default 24h: they change slowly.
+  public var denseEvery: Duration = .seconds(86_400)
+  /// The time of day, UTC, that `denseEvery` counts from.
+  ///
+  /// Default 04:00, when few people look.
+  public var denseAt: Duration = .seconds(4 * 3600)
+  /// How numbers travel.
+  ///
+  /// Default `float32`.
+  public var precision = Precision.float32
+  /// How long versions are kept to roll back to, running time.
+  ///
+  /// Default 1h.
+  public var keepVersions: Duration = .seconds(3600)
+
+  /// The defaults.
+  public init() {}
+
+  mutating func bind(_ section: Section) {
+    section.value("sparseEvery", &sparseEvery, .duration(.seconds(1) ... .seconds(86_400)))
+    section.value("denseEvery", &denseEvery, .duration(.seconds(1) ... .seconds(30 * 86_400)))
+    section.value("denseAt", &denseAt, .timeOfDay)
+    section.value("precision", &precision, .word)
+    section.value("keepVersions", &keepVersions, .duration(.zero ... .seconds(30 * 86_400)))
+  }
+}
+
+/// `replicas`: the processes that answer predictions.
+public struct ReplicasSettings: Sendable, Equatable, Settings {
+  /// How many replicas; each holds everything.
+  ///
+  /// Default 2: one may be away.
+  public var count = 2
+  /// The address they answer HTTP on.
+  ///
+  /// Default 127.0.0.1.
+  public var host = "127.0.0.1"
+  /// The HTTP port of replica 0; replica i answers on `port` + i.
+  ///
+  /// Default 8501.
+  public var port = 8501
+  /// A replica that heard nothing of the shards for this long says it is not ready, running time.
+  ///
+  /// Default 5m: several times `sync.sparseEvery`.
+  public var staleAfter: Duration = .seconds(300)
+  /// Whether rows are held in float16: half the memory, 3 digits.
+  ///
+  /// Default false.
+  public var halfPrecision = false
+
+  /// The defaults.
+  public init() {}
+
+  mutating func bind(_ section: Section) {
+    section.value("count", &count, .integer(1...256))
+    section.value("host", &host, .host)
+    section.value("port", &port, .integer(1...65_000))
+    section.value("staleAfter", &staleAfter, .duration(.seconds(1) ... .seconds(7 * 86_400)))
+    section.value("halfPrecision", &halfPrecision, .flag)
+  }
+}

@@ -1,0 +1,146 @@
+// How each role is put together from its module, and what it says in its status file.
+
+internal import Base
+internal import Embeddings
+internal import Joining
+internal import Serving
+internal import Sharding
+internal import Streams
+internal import Syncing
+internal import Synchronization
+internal import Training
+internal import Wire
+
+extension RoleProcess {
+  func runShard(_ board: StatusBoard) throws {
+    var options = ShardServerOptions(
+      shard: plan.shard(instance.index), endpoint: endpoints.shard(instance.index),
+      journalDirectory: "\(directory)/journal")
+    options.isDurable = plan.configuration.cluster.durability == .epoch
+    let server = ShardServer(options)
+    StopSignal.onSignal { server.stop() }
+    try server.run(
+      onReady: { [logger] in logger.info("ready", metadata: ["replayedRecords": "\($0)"]) },
+      onStatus: { [instance] status in
+        var report = RoleStatus(instance, state: StopSignal.wasSent ? .stopping : .ready, message: status.problem)
+        report.counters[StatusKey.rows] = Double(status.tables.values.reduce(0) { $0 + $1.rows })
+        report.counters[StatusKey.bytes] = Double(status.tables.values.reduce(0) { $0 + $1.bytes })
+        report.counters[StatusKey.epoch] = Double(status.epoch)
+        for (name, table) in status.tables { report.counters[StatusKey.rows(table: name)] = Double(table.rows) }
+        for (name, value) in status.counters { report.counters[name] = Double(value) }
+        board.post(report)
+      })
+  }
+
+  func runJoiner(_ board: StatusBoard) throws {
+    let configuration = plan.configuration
+    var options = JoinerOptions(
+      rules: JoinRules(
+        tasks: configuration.eventSchema.tasks, impressionPartitions: configuration.streams.impressions.partitions,
+        actionPartitions: configuration.streams.actions.partitions,
+        outputPartitions: configuration.streams.examples.partitions,
+        allowedLatenessMilliseconds: configuration.joiner.allowedLateness.milliseconds),
+      stateDirectory: directory)
+    options.checkpointInterval = configuration.joiner.checkpointEvery
+    options.backlogLimit = UInt64(configuration.joiner.backlogBytes)
+    let isDurable = configuration.cluster.durability == .epoch
+    let joiner = try Joiner(options, streams: JournalJoinerStreams(root: paths.root, durable: isDurable))
+    StopSignal.onSignal {}
+    try joiner.run(until: { StopSignal.wasSent }) { status in
+      let waiting = status.waitsFor
+      var report = RoleStatus(
+        instance, state: StopSignal.wasSent ? .stopping : (waiting == nil ? .ready : .waiting), message: waiting ?? "")
+      report.counters[StatusKey.examples] = Double(status.counters.examples)
+      report.counters[StatusKey.examplesPerSecond] = board.rate("examples", Double(status.counters.examples))
+      report.counters[StatusKey.impressions] = Double(status.counters.impressions)
+      report.counters["pendingImpressions"] = Double(status.pendingImpressions)
+      report.counters["unread"] = Double(status.inputs.reduce(0) { $0 + $1.unread })
+      report.counters["lateActions"] = Double(status.counters.lateActions)
+      report.counters["duplicates"] = Double(
+        status.counters.duplicateImpressions + status.counters.duplicateActions)
+      report.counters["expiredActions"] = Double(status.counters.expiredActions)
+      for counts in status.counters.labels {
+        report.labels[counts.task] = RoleStatus.LabelCounts(emitted: Int(counts.emitted), positive: Int(counts.positive))
+      }
+      board.post(report)
+    }
+  }
+
+  /// One thread per model; all of them share the process.
+  func runTrainer(_ board: StatusBoard) throws {
+    var trainers: [(name: String, trainer: Trainer)] = []
+    for model in plan.models {
+      let options = TrainerServiceOptions(
+        trainer: plan.trainer(instance.index, of: model), shardEndpoints: shardEndpoints, streamRoot: paths.root,
+        scorePath: "\(directory)/\(model.settings.name).scores")
+      trainers.append((model.settings.name, Trainer(options)))
+    }
+    let all = trainers.map(\.trainer)
+    StopSignal.onSignal { for trainer in all { trainer.stop() } }
+    let failure = Mutex<(any Error)?>(nil)
+    let states = Mutex<[String: TrainerStatus]>([:])
+    let threads = trainers.map { name, trainer in
+      OwnedThread(named: "train-\(name)") {
+        do {
+          try trainer.run { [instance] status in
+            let merged = states.withLock { states in
+              states[name] = status
+              return states
+            }
+            board.post(Self.report(merged, of: instance, board))
+          }
+        } catch {
+          failure.withLock { $0 = error }
+          for other in all { other.stop() }
+        }
+      }
+    }
+    for thread in threads { thread.join() }
+    if let error = failure.withLock({ $0 }) { throw error }
+  }
+
+  private static func report(
+    _ states: [String: TrainerStatus], of instance: RoleInstance, _ board: StatusBoard
+  ) -> RoleStatus {
+    let message = states.values.map(\.message).first { !$0.isEmpty } ?? ""
+    let isReady = states.values.allSatisfy(\.isReady) && message.isEmpty
+    var report = RoleStatus(
+      instance, state: StopSignal.wasSent ? .stopping : (isReady ? .ready : .waiting), message: message)
+    let examples = states.values.reduce(0) { $0 + Double($1.counters.examples) }
+    report.counters[StatusKey.examples] = examples
+    report.counters[StatusKey.examplesPerSecond] = board.rate("examples", examples)
+    report.counters["lagBytes"] = states.values.reduce(0) { $0 + Double($1.lagBytes) }
+    report.counters["keptBytes"] = states.values.reduce(0) { $0 + Double($1.keptBytes) }
+    report.counters["resynchronizations"] = states.values.reduce(0) { $0 + Double($1.resynchronizations) }
+    report.counters["rejectedBatches"] = states.values.reduce(0) { $0 + Double($1.counters.rejectedBatches) }
+    for (model, status) in states {
+      for figures in status.quality {
+        let name = states.count == 1 ? figures.task : "\(model)/\(figures.task)"
+        if let auc = figures.auc { report.counters[StatusKey.auc(name)] = auc }
+        if let ne = figures.ne { report.counters[StatusKey.ne(name)] = ne }
+      }
+    }
+    return report
+  }
+
+  func runSync(_ board: StatusBoard) throws {
+    let server = SyncServer(
+      SyncServerOptions(
+        sync: plan.sync, shardEndpoints: shardEndpoints, endpoint: endpoints.sync, directory: "\(directory)/versions"))
+    StopSignal.onSignal { server.stop() }
+    try server.run { [instance] status in
+      var report = RoleStatus(
+        instance, state: StopSignal.wasSent ? .stopping : (status.base > 0 ? .ready : .waiting),
+        message: status.base > 0 ? "" : "waits for the first base")
+      report.counters[StatusKey.version] = Double(status.newest)
+      report.counters["versions"] = Double(status.totals.versions)
+      report.counters["versionRows"] = Double(status.totals.rows)
+      report.counters["versionBytes"] = Double(status.totals.bytes)
+      if status.freshness.count > 0 {
+        report.counters[StatusKey.freshnessP50] = Double(status.freshness.quantile(0.5)) / 1000
+        report.counters[StatusKey.freshnessP99] = Double(status.freshness.quantile(0.99)) / 1000
+      }
+      board.post(report)
+    }
+  }
+}

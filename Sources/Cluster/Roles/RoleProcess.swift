@@ -1,0 +1,91 @@
+// What every role does around its work: its directory, log, status file, and the wish to stop.
+
+public import Base
+public import Logging
+internal import Synchronization
+
+/// One role of a cluster in this process.
+public struct RoleProcess: Sendable {
+  /// Which.
+  public let instance: RoleInstance
+  /// What all roles are told.
+  public let plan: ClusterPlan
+  /// Where files are.
+  public let paths: StatePaths
+  /// Where sockets are.
+  public let endpoints: Endpoints
+  /// The role's log.
+  public let logger: Logger
+
+  /// Prepares a role: watches the supervisor, makes the directory.
+  public init(_ instance: RoleInstance, configuration: ClusterConfiguration, paths: StatePaths) throws {
+    self.instance = instance
+    plan = try ClusterPlan(configuration)
+    self.paths = paths
+    try paths.makeSocketDirectory()
+    endpoints = Endpoints(configuration, socketDirectory: paths.socketDirectory)
+    logger = JSONLogHandler.logger(instance)
+    try Files.makeDirectory(paths.directory(instance))
+  }
+
+  /// Where this role's own files are.
+  public var directory: String { paths.directory(instance) }
+
+  /// Where shards serve.
+  var shardEndpoints: [String] { plan.configuration.shards.count.indices.map { endpoints.shard($0) } }
+
+  /// Runs the role until it is asked to stop.
+  /// - Throws: what ends it; the supervisor starts it again.
+  public func run() throws {
+    logger.info("starts", metadata: ["shards": "\(plan.configuration.shards.count)"])
+    let board = StatusBoard(instance, paths: paths)
+    board.post(RoleStatus(instance, state: .starting))
+    do {
+      switch instance.role {
+      case .shard: try runShard(board)
+      case .trainer: try runTrainer(board)
+      case .joiner: try runJoiner(board)
+      case .sync: try runSync(board)
+      case .replica: try runReplica(board)
+      case .player, .supervisor:
+        throw StateError("'\(instance.role.rawValue)' is part of `guira up`, not a process of its own")
+      }
+    } catch {
+      board.post(RoleStatus(instance, state: .failed, message: "\(error)"))
+      logger.error("ends with an error", metadata: ["error": "\(error)"])
+      throw error
+    }
+    logger.info("stopped in order")
+  }
+}
+
+/// The role's status file; its threads may all post.
+final class StatusBoard: Sendable {
+  private let writer: Mutex<StatusWriter>
+  private let rates = Mutex<[String: (value: Double, at: Int64, rate: Double)]>([:])
+
+  init(_ instance: RoleInstance, paths: StatePaths) { writer = Mutex(StatusWriter(instance, in: paths)) }
+
+  func post(_ status: RoleStatus) { writer.withLock { _ = $0.update(status) } }
+
+  /// Per second since the last call about a second ago.
+  func rate(_ name: String, _ value: Double) -> Double {
+    rates.withLock { rates in
+      let now = Clocks.monotonic()
+      guard let last = rates[name] else {
+        rates[name] = (value, now, 0)
+        return 0
+      }
+      let seconds = Double(now - last.at) / 1e9
+      guard seconds >= 0.9 else { return last.rate }
+      let rate = max(0, value - last.value) / seconds
+      rates[name] = (value, now, rate)
+      return rate
+    }
+  }
+}
+
+extension Int {
+  /// `0 ..< self`.
+  var indices: Range<Int> { 0..<self }
+}

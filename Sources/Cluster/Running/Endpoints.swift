@@ -1,0 +1,76 @@
+// Where each role listens. Every process works the addresses out from the configuration and the state directory, so that
+// nothing has to be announced.
+
+internal import Base
+
+/// The addresses of a cluster's roles.
+public struct Endpoints: Sendable, Equatable {
+  private let transport: ClusterSettings.Transport
+  private let host: String
+  private let basePort: Int
+  private let shardCount: Int
+  private let httpHost: String
+  private let httpPort: Int
+  /// Where ipc sockets lie; unused with tcp.
+  public let socketDirectory: String
+
+  /// The addresses of a cluster.
+  /// - Parameter socketDirectory: where ipc sockets lie, `StatePaths.socketDirectory`.
+  public init(_ configuration: ClusterConfiguration, socketDirectory: String) {
+    transport = configuration.cluster.transport
+    host = configuration.cluster.host
+    basePort = configuration.cluster.basePort
+    shardCount = configuration.shards.count
+    httpHost = configuration.replicas.host
+    httpPort = configuration.replicas.port
+    self.socketDirectory = socketDirectory
+  }
+
+  /// Where shard `index` listens for pulls and pushes.
+  public func shard(_ index: Int) -> String { address(RoleInstance(.shard, index), port: 2 + index) }
+
+  /// Where sync listens for replicas.
+  public var sync: String { address(RoleInstance(.sync), port: 0) }
+
+  /// Where the joiner listens.
+  public var joiner: String { address(RoleInstance(.joiner), port: 1) }
+
+  /// Where trainer `index` listens.
+  public func trainer(_ index: Int) -> String { address(RoleInstance(.trainer, index), port: 2 + shardCount + index) }
+
+  /// The address replica `index` answers HTTP on, `host` and `port`.
+  public func http(replica index: Int) -> (host: String, port: Int) { (httpHost, httpPort + index) }
+
+  /// The URL a client on this machine asks replica `index` at.
+  public func url(replica index: Int) -> String {
+    let reachable = httpHost == "0.0.0.0" ? "127.0.0.1" : httpHost == "::" ? "::1" : httpHost
+    return "http://\(reachable.contains(":") ? "[\(reachable)]" : reachable):\(httpPort + index)"
+  }
+
+  private func address(_ instance: RoleInstance, port: Int) -> String {
+    switch transport {
+    case .ipc: "ipc://\(socketDirectory)/\(instance.directoryName)"
+    case .tcp: "tcp://\(host):\(basePort + port)"
+    }
+  }
+
+  /// How many ports a cluster takes from `basePort` on with tcp.
+  static func portCount(of configuration: ClusterConfiguration) -> Int {
+    2 + configuration.shards.count + configuration.trainers.count
+  }
+
+  /// Every TCP port the cluster listens on, and what for.
+  public static func ports(
+    of configuration: ClusterConfiguration
+  ) -> [(host: String, port: Int, use: String, key: String)] {
+    var ports = (0..<configuration.replicas.count).map { index in
+      (configuration.replicas.host, configuration.replicas.port + index, "HTTP of replica \(index)", "replicas.port")
+    }
+    if configuration.cluster.transport == .tcp {
+      ports += (0..<portCount(of: configuration)).map { offset in
+        (configuration.cluster.host, configuration.cluster.basePort + offset, "messages", "cluster.basePort")
+      }
+    }
+    return ports
+  }
+}

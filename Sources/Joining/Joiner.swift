@@ -1,0 +1,318 @@
+// The joiner's thread: reads the input partitions, feeds the core, writes and syncs the examples, takes checkpoints.
+//
+// Nothing is lost or repeated by a kill at any moment: a checkpoint holds the core, its input positions and the ends the
+// outputs had, and is written after those are durable. A new joiner loads it, notes the labels that the outputs hold
+// behind those ends, and withholds them while it reads the inputs again: the core would make the very same ones.
+
+internal import Base
+internal import Glibc
+internal import Streams
+
+/// How a joiner runs.
+public struct JoinerOptions: Equatable, Sendable {
+  /// What is joined, and how.
+  public var rules: JoinRules
+  /// The directory of the checkpoint and the lock.
+  public var stateDirectory: String
+  /// The longest an example waits before the outputs are synced.
+  ///
+  /// Default 10 ms: one sync for many examples.
+  public var syncInterval = Duration.milliseconds(10)
+  /// How often a checkpoint is taken; less often where one takes long, so that at most a twentieth of the time goes
+  /// into them.
+  ///
+  /// Default 3 s: what a restart reads again.
+  public var checkpointInterval = Duration.seconds(3)
+  /// How far, in event time, an input may be read ahead of the joint watermark.
+  ///
+  /// Default 10 s: enough to read in long runs, little to keep pending.
+  public var readAheadMilliseconds: Int64 = 10_000
+  /// An output whose slowest consumer is further behind, in bytes on a journal, stops the reading.
+  ///
+  /// Default 64 MiB.
+  public var backlogLimit: UInt64 = 64 << 20
+
+  /// Options from what has no default.
+  public init(rules: JoinRules, stateDirectory: String) {
+    self.rules = rules
+    self.stateDirectory = stateDirectory
+  }
+}
+
+/// Joins streams of impressions and actions into streams of examples.
+public final class Joiner {
+  private static let reportNanoseconds: Int64 = 500_000_000
+  private static let napMicroseconds: UInt32 = 1000
+
+  /// How many records are read from one input before the others have their turn.
+  var readBatchLimit = 256
+  /// How often consumers and ends are looked at, and positions committed.
+  var houseKeepingInterval = Duration.milliseconds(100)
+  /// The options in effect.
+  public let options: JoinerOptions
+  private let lock: FileLock
+  private(set) var core: JoinerCore
+  private(set) var inputs: [InputReader]
+  private(set) var outputs: [OutputWriter]
+  /// Late actions that are in their output already, with how often.
+  private var withheldLate: [[UInt8]: Int] = [:]
+  /// Whether the outputs hold labels that the core may still have to make again.
+  private var isCatchingUp: Bool
+  private var undelivered: [JoinedExample] = []
+  private var delivered = 0
+  private var undeliveredLate: [Action] = []
+  private var deliveredLate = 0
+  private var record = ByteWriter(capacity: 1024)
+  private var checkpointPositions: [Position]
+  private(set) var checkpointNanoseconds: Int64 = 0
+  private(set) var checkpointBytes = 0
+  private(set) var isHeldBack = false
+  private(set) var trouble: String?
+  private var lastSync: Int64 = 0
+  private var lastCheckpoint: Int64
+  private var lastHouseKeeping: Int64 = 0
+  private var lastReport: Int64 = 0
+
+  /// Opens the state directory and the outputs, and goes on where the last checkpoint and the outputs are.
+  public init(_ options: JoinerOptions, streams: any JoinerStreams) throws(JoinerError) {
+    self.options = options
+    let path = Joiner.checkpointPath(options)
+    let content: [UInt8]?
+    do throws(FileError) {
+      try Files.makeDirectory(options.stateDirectory)
+      lock = try FileLock(path: "\(options.stateDirectory)/joiner.lock")
+      content = Files.exists(path) ? try Files.read(path) : nil
+    } catch {
+      throw .file(error)
+    }
+    var ends: [Position] = []
+    var core = JoinerCore(rules: options.rules)
+    if let content {
+      do throws(DecodeError) {
+        var (checkpoint, reader) = try JoinerCheckpoint.decode(Blob(content))
+        ends = checkpoint.outputEnds
+        core = try JoinerCore(rules: options.rules, decoding: &reader)
+        try reader.expectEnd()
+      } catch {
+        throw .badCheckpoint(path: path, error)
+      }
+    }
+    let lateEnd = ends.popLast() ?? .start
+    guard ends.count <= options.rules.outputPartitions else {
+      throw .fewerOutputs(stored: ends.count, configured: options.rules.outputPartitions)
+    }
+    outputs = []
+    for partition in 0..<options.rules.outputPartitions {
+      var writer = try OutputWriter(.examples(partition), streams: streams)
+      try writer.readBack(from: partition < ends.count ? ends[partition] : .start) { reader throws(DecodeError) in
+        core.withhold(try Example(decoding: &reader))
+      }
+      outputs.append(writer)
+    }
+    if options.rules.emitsLateActions {
+      var writer = try OutputWriter(.lateActions, streams: streams)
+      var late: [[UInt8]: Int] = [:]
+      try writer.readBack(from: lateEnd) { reader throws(DecodeError) in
+        late[try reader.view(UInt8.self, count: reader.remaining).array, default: 0] += 1
+      }
+      withheldLate = late
+      outputs.append(writer)
+    }
+    isCatchingUp = core.withheldImpressions > 0 || !withheldLate.isEmpty
+    inputs = options.rules.inputs.map { InputReader($0, streams: streams) }
+    self.core = core
+    checkpointPositions = []
+    lastCheckpoint = Clocks.monotonic()
+    checkpointPositions = positions
+  }
+
+  private static func checkpointPath(_ options: JoinerOptions) -> String {
+    "\(options.stateDirectory)/joiner.checkpoint"
+  }
+
+  /// Joins until `shouldStop` says so, then brings everything to the disk.
+  ///
+  /// - Parameters:
+  ///   - shouldStop: asked many times a second.
+  ///   - report: called about twice a second, and at the end.
+  public func run(until shouldStop: () -> Bool, report: (JoinerStatus) -> Void) throws(JoinerError) {
+    while !shouldStop() {
+      if try !step() { usleep(Joiner.napMicroseconds) }
+      if Clocks.monotonic() - lastReport >= Joiner.reportNanoseconds {
+        report(status)
+        lastReport = Clocks.monotonic()
+      }
+    }
+    try finish()
+    report(status)
+  }
+
+  // MARK: - One round
+
+  /// Reads a batch, delivers what it made, and does what is due.
+  ///
+  /// False when there was nothing to read.
+  func step() throws(JoinerError) -> Bool {
+    let now = Clocks.monotonic()
+    if now - lastHouseKeeping >= houseKeepingInterval.nanoseconds {
+      lastHouseKeeping = now
+      try keepHouse()
+    }
+    var didRead = false
+    if isDelivered, !isHeldBack {
+      didRead = try read() > 0
+      undelivered = core.takeExamples()
+      undeliveredLate = core.takeLateActions()
+    }
+    do throws(JoinerError) {
+      try deliver()
+      if outputs.contains(where: { $0.hasUnsynced }) {
+        if now - lastSync >= options.syncInterval.nanoseconds { try syncOutputs() }
+      } else {
+        lastSync = now  // the interval begins with the first example after a quiet time
+      }
+      let interval = max(options.checkpointInterval.nanoseconds, 20 * checkpointNanoseconds)
+      if isDelivered, now - lastCheckpoint >= interval, positions != checkpointPositions { try checkpoint() }
+      trouble = nil
+    } catch {
+      guard error.isDiskFull else { throw error }
+      trouble = error.description  // nothing is lost: the same calls go on once there is space
+      return false
+    }
+    return didRead
+  }
+
+  private var isDelivered: Bool { undelivered.isEmpty && undeliveredLate.isEmpty }
+
+  private var positions: [Position] { inputs.map { core.position(of: $0.input) } }
+
+  /// Reads from the input that is furthest behind in event time and has something, but from none that is too far ahead.
+  private func read() throws(JoinerError) -> Int {
+    var candidates = inputs.indices.map { (watermark: core.watermark(of: inputs[$0].input), index: $0) }
+    candidates.sort { $0 < $1 }
+    for (watermark, index) in candidates {
+      guard watermark <= core.watermark.later(by: options.readAheadMilliseconds) else { break }
+      let count = try readBatch(index)
+      if count > 0 { return count }
+    }
+    return 0
+  }
+
+  private func readBatch(_ index: Int) throws(JoinerError) -> Int {
+    let input = inputs[index].input
+    var count = 0
+    while count < readBatchLimit,
+      core.watermark(of: input) <= core.watermark.later(by: options.readAheadMilliseconds),
+      let record = try inputs[index].next()
+    {
+      count += 1
+      var reader = record.reader
+      if let event = Joiner.event(&reader) {
+        core.take(event, from: input, at: record.position)
+      } else {
+        core.skip(from: input, at: record.position)
+      }
+    }
+    return count
+  }
+
+  /// The event in a record, nil when it is none: ingest checks events, so that is rare, and counted.
+  private static func event(_ reader: inout ByteReader) -> Event? {
+    do throws(DecodeError) {
+      let event = try Event(decoding: &reader)
+      try reader.expectEnd()
+      return event
+    } catch {
+      return nil
+    }
+  }
+
+  /// Appends what the core made to the outputs; goes on where it stopped when it threw.
+  private func deliver() throws(JoinerError) {
+    while delivered < undelivered.count {
+      record.clear()
+      undelivered[delivered].example.encode(into: &record)
+      try outputs[undelivered[delivered].partition].append(record)
+      delivered += 1
+    }
+    undelivered.removeAll(keepingCapacity: true)
+    delivered = 0
+    while deliveredLate < undeliveredLate.count {
+      record.clear()
+      Event.action(undeliveredLate[deliveredLate]).encode(into: &record)
+      if !takeWithheldLate() { try outputs[outputs.count - 1].append(record) }
+      deliveredLate += 1
+    }
+    undeliveredLate.removeAll(keepingCapacity: true)
+    deliveredLate = 0
+  }
+
+  /// Whether the late action in `record` is in the output already; it counts once for each time it is there.
+  private func takeWithheldLate() -> Bool {
+    guard !withheldLate.isEmpty else { return false }
+    let bytes = record.copy()
+    guard let count = withheldLate[bytes] else { return false }
+    withheldLate[bytes] = count == 1 ? nil : count - 1
+    return true
+  }
+
+  private func syncOutputs() throws(JoinerError) {
+    for index in outputs.indices where outputs[index].hasUnsynced { try outputs[index].sync() }
+    lastSync = Clocks.monotonic()
+  }
+
+  // MARK: - What is due now and then
+
+  /// Looks at consumers, tells the inputs how far they are read, opens what was not there.
+  private func keepHouse() throws(JoinerError) {
+    for index in outputs.indices { try outputs[index].lookAtConsumers() }
+    isHeldBack = outputs.contains { ($0.backlog ?? 0) > options.backlogLimit }
+    for index in inputs.indices {
+      let position = core.position(of: inputs[index].input)
+      try inputs[index].open(from: position)
+      try inputs[index].lookAtEnd()
+      try inputs[index].commit(processed: position, safe: checkpointPositions[index])
+    }
+    if isCatchingUp {
+      let isPast = inputs.allSatisfy { reader in
+        if let end = reader.endAtStart { core.position(of: reader.input) >= end } else { false }
+      }
+      if isPast && isDelivered {
+        core.endWithholding()
+        withheldLate = [:]
+        isCatchingUp = false
+      }
+    }
+  }
+
+  /// Makes the state durable; outputs first, so that it never knows of examples that are not there.
+  func checkpoint() throws(JoinerError) {
+    let begun = Clocks.monotonic()
+    try syncOutputs()
+    // While it catches up, the outputs hold labels that this core has still to make: the next one must see them too.
+    let ends = outputs.map { isCatchingUp ? $0.checkpointed : $0.synced }
+    let examples = options.rules.outputPartitions
+    let lateEnd = outputs.count > examples ? ends[examples] : .start
+    var writer = ByteWriter(capacity: checkpointBytes + 4096)
+    JoinerCheckpoint(outputEnds: ends[..<examples] + [lateEnd]).encode(core, into: &writer)
+    let content = writer.finish().array
+    do throws(FileError) {
+      try Files.replace(Joiner.checkpointPath(options), with: content)
+    } catch {
+      throw .file(error)
+    }
+    checkpointPositions = positions
+    for index in outputs.indices { outputs[index].checkpointed = ends[index] }
+    for index in inputs.indices {
+      try inputs[index].commit(processed: checkpointPositions[index], safe: checkpointPositions[index])
+    }
+    checkpointBytes = content.count
+    lastCheckpoint = Clocks.monotonic()
+    checkpointNanoseconds = lastCheckpoint - begun
+  }
+
+  private func finish() throws(JoinerError) {
+    try deliver()
+    try checkpoint()
+  }
+}

@@ -1,0 +1,43 @@
+// A joiner's checkpoint: the core's state and how far the outputs went when it was taken. One file, replaced atomically.
+//
+// Layout, little-endian: UInt32 magic, UInt32 count of example partitions, their ends (Position each), the end of the late
+// actions (Position), the core's state, UInt32 CRC-32C of all before it.
+
+internal import Base
+internal import Streams
+
+/// Reads and writes the checkpoint file.
+struct JoinerCheckpoint {
+  private static let magic: UInt32 = 0x3152_4A47  // "GJR1"
+
+  /// The ends of the example partitions, then that of the late actions.
+  var outputEnds: [Position]
+
+  /// Appends the whole file's content.
+  func encode(_ core: borrowing JoinerCore, into writer: inout ByteWriter) {
+    writer.append(Self.magic)
+    writer.append(UInt32(outputEnds.count - 1))
+    writer.append(array: outputEnds)
+    core.encode(into: &writer)
+    writer.append(Hashing.crc32c(writer.written))
+  }
+
+  /// What `encode` wrote: the ends, and a reader that stands before the core's state.
+  static func decode(_ blob: Blob) throws(DecodeError) -> (checkpoint: JoinerCheckpoint, core: ByteReader) {
+    let body = max(0, blob.count - 4)
+    var tail = ByteReader(blob, range: body..<blob.count)
+    let stored = try tail.read(UInt32.self)
+    let found = Hashing.crc32c(blob.bytes.extracting(0..<body))
+    guard stored == found else {
+      throw .invalid(field: "checksum", value: "\(found)", expected: "\(stored)")
+    }
+    var reader = ByteReader(blob, range: 0..<body)
+    let magic = try reader.read(UInt32.self)
+    guard magic == Self.magic else {
+      throw .invalid(field: "joiner checkpoint format", value: "\(magic)", expected: "\(Self.magic)")
+    }
+    var ends: [Position] = []
+    for _ in 0...(try reader.count("example partitions", limit: 65_536)) { ends.append(try reader.read()) }
+    return (JoinerCheckpoint(outputEnds: ends), reader)
+  }
+}

@@ -1,0 +1,40 @@
+// Matrix products by OpenBLAS: the one place that knows it. Matrices are row-major runs of floats.
+
+internal import COpenBLAS
+
+/// Products of dense matrices.
+public enum Matrix {
+  /// How many threads OpenBLAS uses in this process.
+  ///
+  /// One for processes that run several models side by side; it starts with `OPENBLAS_NUM_THREADS` or all cores.
+  public static var threads: Int {
+    get { Int(openblas_get_num_threads()) }
+    set { openblas_set_num_threads(Int32(clamping: max(1, newValue))) }
+  }
+
+  /// C = A · B, or C += A · B, with either factor transposed as asked.
+  ///
+  /// - Parameters:
+  ///   - a: `[m, k]`, or `[k, m]` when `aTransposed`.
+  ///   - b: `[k, n]`, or `[n, k]` when `bTransposed`.
+  ///   - c: `[m, n]`.
+  static func multiply(
+    _ a: Span<Float>, _ b: Span<Float>, aTransposed: Bool = false, bTransposed: Bool = false, m: Int, n: Int, k: Int,
+    adding: Bool = false, to c: inout MutableSpan<Float>
+  ) {
+    precondition(
+      m * k <= a.count && k * n <= b.count && m * n <= c.count,
+      "[\(m), \(k)] · [\(k), \(n)] does not fit \(a.count), \(b.count) and \(c.count) floats")
+    guard m > 0, n > 0, k > 0 else { return }
+    unsafe a.withUnsafeBufferPointer { a in
+      unsafe b.withUnsafeBufferPointer { b in
+        unsafe c.withUnsafeMutableBufferPointer { c in
+          unsafe cblas_sgemm(
+            CblasRowMajor, aTransposed ? CblasTrans : CblasNoTrans, bTransposed ? CblasTrans : CblasNoTrans,
+            Int32(m), Int32(n), Int32(k), 1, a.baseAddress, Int32(aTransposed ? m : k), b.baseAddress,
+            Int32(bTransposed ? k : n), adding ? 1 : 0, c.baseAddress, Int32(n))
+        }
+      }
+    }
+  }
+}

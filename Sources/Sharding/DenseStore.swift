@@ -1,0 +1,61 @@
+// The dense tensors of one shard, with their optimizers. Belongs to the shard's thread.
+
+internal import Base
+internal import Layers
+
+/// Values and optimizer state of the tensors one shard owns.
+struct DenseStore {
+  struct Entry {
+    let options: DenseTensorOptions
+    let optimizer: DenseOptimizer
+    var values: [Float]
+    var state: [Float]
+    var isChanged = false
+  }
+
+  /// By tensor index; nil for tensors of other shards.
+  private(set) var entries: [Entry?]
+  private(set) var rejectedNonFinite: UInt64 = 0
+
+  init(_ options: ShardOptions) {
+    entries = options.tensors.map { tensor in
+      guard options.map.shard(ofTensor: tensor.tensor.name) == options.index else { return nil }
+      let optimizer = DenseOptimizer(tensor.optimizer)
+      let values = tensor.tensor.initialValues(seed: options.seed)
+      return Entry(
+        options: tensor, optimizer: optimizer, values: values,
+        state: optimizer.initialState(parameters: values.count))
+    }
+  }
+
+  mutating func apply(gradient: Span<Float>, to tensor: Int) {
+    guard var entry = entries[tensor] else { preconditionFailure("tensor \(tensor) lives on another shard") }
+    entries[tensor] = nil  // so that the arrays inside are changed in place
+    if entry.optimizer.apply(gradient: gradient, values: &entry.values, state: &entry.state, rateFactor: 1) {
+      entry.isChanged = true
+    } else {
+      rejectedNonFinite += 1
+    }
+    entries[tensor] = entry
+  }
+
+  mutating func restore(tensor: Int, values: [Float], state: [Float]) {
+    guard var entry = entries[tensor] else { return }
+    guard entry.values.count == values.count, entry.state.count == state.count else { return }
+    entry.values = values
+    entry.state = state
+    entries[tensor] = entry
+  }
+
+  /// Records of the tensors changed since the last call.
+  mutating func takeChanges(epoch: UInt64) -> [Blob] {
+    var records: [Blob] = []
+    for index in entries.indices {
+      guard let entry = entries[index], entry.isChanged else { continue }
+      records.append(
+        BlockRecord.encodeTensor(index: index, epoch: epoch, values: entry.values, state: entry.state))
+      entries[index]?.isChanged = false
+    }
+    return records
+  }
+}

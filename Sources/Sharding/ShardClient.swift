@@ -1,0 +1,354 @@
+// The client's side of the protocol without its sockets: claims partitions on all shards, keeps every push until it is
+// durable, and mends whatever the link or a shard loses. Messages and time in, messages out; one thread.
+//
+// All trouble ends in one path: when something is overdue or refused, the client says `hello`; the shard's `welcome` tells
+// where it stands, and what it has not applied is sent again in order. A shard answers in the order it reads, so a
+// welcome also proves that everything sent before it was read or lost.
+
+public import Base
+public import Wire
+
+/// Why a client cannot go on; the process that owns it stops and is started anew, or an operator decides.
+public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
+  /// Another owner took the partition.
+  case fenced(shard: Int, generation: UInt64)
+  /// A shard came back behind a position it had acknowledged as durable.
+  case lostDurable(shard: Int, acknowledged: Position, found: Position)
+  /// A shard's journal was replaced.
+  case identityChanged(shard: Int)
+  /// The shard's tables, tensors or map are not what this client was configured with.
+  case mismatch(shard: Int, String)
+
+  /// What happened, and what to do.
+  public var description: String {
+    switch self {
+    case .fenced(let shard, let generation):
+      "shard \(shard): generation \(generation) owns the partition now; this owner stops"
+    case .lostDurable(let shard, let acknowledged, let found):
+      "shard \(shard) had acknowledged position \(acknowledged) as durable and came back at \(found): updates are "
+        + "lost; restore its journal, or accept the loss with --accept-loss"
+    case .identityChanged(let shard): "shard \(shard) came back with another journal; claim anew"
+    case .mismatch(let shard, let problem): "shard \(shard): \(problem)"
+    }
+  }
+}
+
+/// Where one push goes wrong or right: its place in a chain and its bytes.
+struct KeptPush {
+  var chain: ChainKey
+  var end: Position
+  var message: Blob
+  var isApplied = false
+  var sentAt: Int64?
+}
+
+/// Speaks to all shards for one consumer.
+public struct ShardClient {
+  private struct Peer {
+    var welcome: Welcome?
+    var incarnation: UInt64 = 0
+    var helloAt: Int64 = .min
+    var isSynchronizing = true
+    var pushes: [KeptPush] = []
+    var durable: [ChainKey: Position] = [:]
+    var applied: [ChainKey: Position] = [:]
+    var claimed: Set<ChainKey> = []
+    var claimAt: Int64 = .min
+  }
+
+  private struct Pull {
+    var requests: [Blob?]
+    var replies: [PullReply?]
+    var sentAt: [Int64]
+    var missing: Int
+  }
+
+  private var peers: [Peer]
+  private let chains: [ChainKey]
+  private let owner: UInt64
+  private var generation: UInt64 = 0
+  private var positions: [ChainKey: [Position]] = [:]
+  private var pulls: [UInt64: Pull] = [:]
+  private var nextRequest: UInt64 = 1
+  private let retryAfter: Int64
+  private let check: (Int, Welcome) -> String?
+
+  /// Bytes of pushes that are not durable yet.
+  public private(set) var keptBytes = 0
+  /// Messages to send: shard and bytes. The shell takes them and sends them in order.
+  public private(set) var outgoing: [(shard: Int, message: Blob)] = []
+  /// Why the client cannot go on.
+  public private(set) var failure: ClientFailure?
+  /// How often the client had to find out where a shard stands.
+  public private(set) var resynchronizations = 0
+
+  /// A client of `shardCount` shards that will own `chains`.
+  ///
+  /// - Parameters:
+  ///   - owner: drawn at random by the shell; breaks ties between claims.
+  ///   - retryAfter: how long an answer may take before the client asks where the shard stands. Default 2 s.
+  ///   - check: what is wrong with a shard's welcome, in words; nil when it fits.
+  public init(
+    shardCount: Int, chains: [ChainKey], owner: UInt64, retryAfter: Duration = .seconds(2),
+    check: @escaping (Int, Welcome) -> String? = { _, _ in nil }
+  ) {
+    peers = Array(repeating: Peer(), count: shardCount)
+    self.chains = chains
+    self.owner = owner
+    self.retryAfter = retryAfter.nanoseconds
+    self.check = check
+  }
+
+  /// How many shards there are.
+  public var shardCount: Int { peers.count }
+
+  /// Whether all partitions are claimed on all shards, so that pushes may begin.
+  public var isReady: Bool { generation > 0 && peers.allSatisfy { $0.claimed.count == chains.count } }
+
+  /// The ownership to stamp pushes with.
+  public var ownership: Ownership { Ownership(generation: generation, owner: owner) }
+
+  /// Where each shard stood in a chain when it was claimed; empty before `isReady`.
+  public func claimedPositions(of chain: ChainKey) -> [Position] { positions[chain] ?? [] }
+
+  /// The position up to which a chain is durable on every shard.
+  public func durablePosition(of chain: ChainKey) -> Position {
+    peers.map { $0.durable[chain] ?? .start }.min() ?? .start
+  }
+
+  /// The position up to which every shard has applied a chain, as far as this client was told.
+  public func appliedPosition(of chain: ChainKey) -> Position {
+    peers.map { $0.applied[chain] ?? .start }.min() ?? .start
+  }
+
+  /// The most pushes that one shard has not acknowledged as applied.
+  public var batchesAhead: Int { peers.map { $0.pushes.count { !$0.isApplied } }.max() ?? 0 }
+
+  /// The welcome of a shard, once it came.
+  public func welcome(of shard: Int) -> Welcome? { peers[shard].welcome }
+
+  /// What the client waits for, in words; nil when for nothing in particular.
+  public var waitsFor: String? {
+    let silent = peers.indices.filter { peers[$0].welcome == nil }
+    if !silent.isEmpty { return "waits for shards \(silent.map(String.init).joined(separator: ", "))" }
+    let lost = peers.indices.filter { peers[$0].isSynchronizing }
+    if !lost.isEmpty { return "waits for shards \(lost.map(String.init).joined(separator: ", ")) to answer again" }
+    return isReady ? nil : "claims its partitions"
+  }
+
+  /// Takes what must be sent now.
+  public mutating func takeOutgoing() -> [(shard: Int, message: Blob)] {
+    defer { outgoing.removeAll(keepingCapacity: true) }
+    return outgoing
+  }
+
+  private mutating func request() -> UInt64 {
+    defer { nextRequest += 1 }
+    return nextRequest
+  }
+
+  // MARK: Pull and push
+
+  /// Sends a pull; `requests[shard]` is made with the ticket as request number, nil where nothing is wanted.
+  public mutating func pull(now: Int64, _ make: (_ ticket: UInt64, _ shard: Int) -> Blob?) -> UInt64 {
+    let ticket = request()
+    let requests = peers.indices.map { make(ticket, $0) }
+    let missing = requests.count { $0 != nil }
+    pulls[ticket] = Pull(
+      requests: requests, replies: Array(repeating: nil, count: peers.count),
+      sentAt: Array(repeating: now, count: peers.count), missing: missing)
+    for shard in peers.indices where !peers[shard].isSynchronizing {
+      if let message = requests[shard] { outgoing.append((shard, message)) }
+    }
+    return ticket
+  }
+
+  /// The replies of a pull when all have come, nil before; forgets the pull then.
+  public mutating func takePull(_ ticket: UInt64) -> [PullReply?]? {
+    guard let pull = pulls[ticket], pull.missing == 0 else { return nil }
+    pulls[ticket] = nil
+    return pull.replies
+  }
+
+  /// Sends one batch's push to every shard, in a chain that is claimed.
+  public mutating func push(chain: ChainKey, end: Position, now: Int64, _ make: (_ request: UInt64, _ shard: Int) -> Blob) {
+    for shard in peers.indices {
+      let message = make(request(), shard)
+      let isOpen = !peers[shard].isSynchronizing
+      peers[shard].pushes.append(KeptPush(chain: chain, end: end, message: message, sentAt: isOpen ? now : nil))
+      keptBytes += message.count
+      if isOpen { outgoing.append((shard, message)) }
+    }
+  }
+
+  /// Asks all shards to close their epoch, so that kept pushes become durable sooner.
+  public mutating func askForEarlyClose() {
+    for shard in peers.indices where !peers[shard].isSynchronizing {
+      outgoing.append((shard, PlainMessage.empty(.closeEpoch, request: request())))
+    }
+  }
+
+  // MARK: Time
+
+  /// Sends again what is overdue.
+  public mutating func tick(now: Int64) {
+    guard failure == nil else { return }
+    for shard in peers.indices {
+      let peer = peers[shard]
+      if peer.isSynchronizing {
+        if now - peer.helloAt > retryAfter / 4 || peer.helloAt == .min { sayHello(to: shard, now: now) }
+        continue
+      }
+      let push = peer.pushes.first { !$0.isApplied }?.sentAt
+      let pull = pulls.values.filter { $0.requests[shard] != nil && $0.replies[shard] == nil }.map { $0.sentAt[shard] }.min()
+      if let oldest = [push, pull].compactMap({ $0 }).min(), now - oldest > retryAfter {
+        synchronize(shard, now: now)
+      }
+      if peer.claimed.count < chains.count, now - peer.claimAt > retryAfter { synchronize(shard, now: now) }
+    }
+  }
+
+  private mutating func synchronize(_ shard: Int, now: Int64) {
+    guard !peers[shard].isSynchronizing else { return }
+    peers[shard].isSynchronizing = true
+    resynchronizations += 1
+    sayHello(to: shard, now: now)
+  }
+
+  private mutating func sayHello(to shard: Int, now: Int64) {
+    peers[shard].helloAt = now
+    outgoing.append((shard, Hello(role: .trainer, chains: chains).encoded(request: request())))
+  }
+
+  private mutating func claimAll(now: Int64) {
+    guard peers.allSatisfy({ $0.welcome != nil }) else { return }
+    if generation == 0 {
+      let known = peers.flatMap { $0.welcome?.chains.map(\.ownership.generation) ?? [] }
+      generation = (known.max() ?? 0) + 1
+    }
+    for shard in peers.indices where !peers[shard].isSynchronizing { sendClaims(to: shard, now: now) }
+  }
+
+  private mutating func sendClaims(to shard: Int, now: Int64) {
+    peers[shard].claimAt = now
+    for chain in chains where !peers[shard].claimed.contains(chain) {
+      outgoing.append((shard, Claim(chain: chain, ownership: ownership).encoded(request: request())))
+    }
+  }
+
+  // MARK: Messages
+
+  /// Takes a message of a shard. Bytes that are not the protocol's are dropped: the retry finds out.
+  public mutating func receive(_ message: Blob, from shard: Int, now: Int64) {
+    guard failure == nil else { return }
+    var reader = ByteReader(message)
+    do {
+      let header = try MessageHeader(decoding: &reader)
+      switch (header.opcode, header.kind) {
+      case (.hello, .reply): try welcomed(Welcome(decoding: &reader), by: shard, now: now)
+      case (.claim, .reply): claimed(try ChainReply(decoding: &reader), by: shard)
+      case (.push, .reply), (.durable, .reply): applied(try ChainReply(decoding: &reader).state, by: shard)
+      case (.pull, .reply): pulled(try PullReply(decoding: &reader), ticket: header.request, from: shard)
+      case (let opcode, .error): refused(try ErrorReply(decoding: &reader), opcode, by: shard, now: now)
+      default: break
+      }
+    } catch {
+      synchronize(shard, now: now)
+    }
+  }
+
+  private mutating func welcomed(_ welcome: Welcome, by shard: Int, now: Int64) throws {
+    if let problem = check(shard, welcome) {
+      failure = .mismatch(shard: shard, problem)
+      return
+    }
+    if let before = peers[shard].welcome,
+      before.identityHigh != welcome.identityHigh || before.identityLow != welcome.identityLow
+    {
+      failure = .identityChanged(shard: shard)
+      return
+    }
+    peers[shard].welcome = welcome
+    peers[shard].incarnation = welcome.incarnation
+    peers[shard].isSynchronizing = false
+    for state in welcome.chains where peers[shard].claimed.contains(state.chain) {
+      guard state.ownership == ownership else {
+        failure = .fenced(shard: shard, generation: state.ownership.generation)
+        return
+      }
+      if let known = peers[shard].durable[state.chain], state.applied < known {
+        failure = .lostDurable(shard: shard, acknowledged: known, found: state.applied)
+        return
+      }
+      applied(state, by: shard, isWelcome: true)
+    }
+    claimAll(now: now)
+    sendAgain(to: shard, now: now)
+  }
+
+  private mutating func sendAgain(to shard: Int, now: Int64) {
+    for index in peers[shard].pushes.indices where !peers[shard].pushes[index].isApplied {
+      peers[shard].pushes[index].sentAt = now
+      outgoing.append((shard, PushRequest.renumbered(peers[shard].pushes[index].message, request: request())))
+    }
+    for (ticket, pull) in pulls.sorted(by: { $0.key < $1.key }) where pull.replies[shard] == nil {
+      guard let message = pull.requests[shard] else { continue }
+      pulls[ticket]?.sentAt[shard] = now
+      outgoing.append((shard, message))
+    }
+  }
+
+  private mutating func claimed(_ reply: ChainReply, by shard: Int) {
+    let state = reply.state
+    guard state.ownership == ownership, chains.contains(state.chain) else { return }
+    if positions[state.chain] == nil {
+      positions[state.chain] = Array(repeating: .start, count: peers.count)
+    }
+    if peers[shard].claimed.insert(state.chain).inserted { positions[state.chain]?[shard] = state.applied }
+    applied(state, by: shard)
+  }
+
+  /// Notes how far a chain is applied and durable, and lets go of what is durable.
+  private mutating func applied(_ state: ChainState, by shard: Int, isWelcome: Bool = false) {
+    let appliedEnd = isWelcome ? state.applied : max(state.applied, peers[shard].applied[state.chain] ?? .start)
+    let durableEnd = max(state.durable, peers[shard].durable[state.chain] ?? .start)
+    peers[shard].applied[state.chain] = appliedEnd
+    peers[shard].durable[state.chain] = durableEnd
+    var released = 0
+    peers[shard].pushes.removeAll { push in
+      guard push.chain == state.chain, push.end <= durableEnd else { return false }
+      released += push.message.count
+      return true
+    }
+    keptBytes -= released
+    for index in peers[shard].pushes.indices where peers[shard].pushes[index].chain == state.chain {
+      peers[shard].pushes[index].isApplied = peers[shard].pushes[index].end <= appliedEnd
+    }
+  }
+
+  private mutating func pulled(_ reply: PullReply, ticket: UInt64, from shard: Int) {
+    guard var pull = pulls[ticket], pull.requests[shard] != nil, pull.replies[shard] == nil else { return }
+    pulls[ticket] = nil
+    pull.replies[shard] = reply
+    pull.missing -= 1
+    pulls[ticket] = pull
+  }
+
+  private mutating func refused(_ error: ErrorReply, _ opcode: Opcode, by shard: Int, now: Int64) {
+    switch (error.code, opcode) {
+    case (.fenced, .claim):
+      // Another claimer was faster: claim above it, on all shards.
+      guard error.generation >= generation else { return }
+      generation = error.generation + 1
+      for index in peers.indices { peers[index].claimed = [] }
+      positions = [:]
+      claimAll(now: now)
+    case (.fenced, _):
+      failure = .fenced(shard: shard, generation: error.generation)
+    case (.mismatch, _), (.staleMap, _), (.forbidden, _):
+      failure = .mismatch(shard: shard, error.message)
+    default:
+      synchronize(shard, now: now)
+    }
+  }
+}

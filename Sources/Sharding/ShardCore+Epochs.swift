@@ -1,0 +1,229 @@
+// Epochs: closing, copying out between requests, durability, and recovery from the journal (DESIGN 3, 3.4).
+
+public import Base
+internal import Embeddings
+internal import Wire
+
+extension ShardCore {
+  /// Whether there is copying to do at once, so that the shell should not sleep.
+  public var hasWork: Bool { cut != nil || (wantsEarlyClose && isChanged) }
+
+  /// Does what time asks for: closes the epoch, copies a slice of the cut, expires, answers readers that waited.
+  public mutating func work(now: Int64, into actions: inout [ShardAction]) {
+    if cut == nil, isChanged, wantsEarlyClose || now >= nextClose { closeEpoch(now: now) }
+    if cut != nil { copySlice(into: &actions) }
+    if now >= nextSweep {
+      nextSweep = now + options.sweepEvery.nanoseconds
+      sweep(now: now)
+    }
+    if !waitingReaders.isEmpty { answerReaders(now: now, into: &actions) }
+  }
+
+  /// Closes the open epoch although its time has not come, for a stop in order.
+  public mutating func closeEarly() { wantsEarlyClose = true }
+
+  /// Whether every change is in a synced block.
+  public var isQuiet: Bool { !isChanged && cut == nil && syncing.isEmpty }
+
+  private mutating func closeEpoch(now: Int64) {
+    let epoch = openEpoch
+    for box in tables { box.table.closeEpoch() }
+    // In a fixed order, so that equal runs make equal bytes.
+    let states = chains.values.map(\.state).sorted { $0.chain < $1.chain }
+    let end = BlockRecord.End(chains: states, arrivals: openArrivals)
+    let tail = dense.takeChanges(epoch: epoch) + [BlockRecord.encode(end, epoch: epoch)]
+    cut = Cut(epoch: epoch, tail: tail, applied: chains.mapValues(\.state.applied))
+    openArrivals = []
+    openEpoch += 1
+    isChanged = false
+    wantsEarlyClose = false
+    nextClose = now + options.epoch.nanoseconds
+    count("epochs")
+  }
+
+  private mutating func copySlice(into actions: inout [ShardAction]) {
+    guard var copying = cut else { return }
+    var rows = options.copyRows
+    while rows > 0, copying.table < tables.count {
+      var writer = ByteWriter(capacity: 1 << 16)
+      BlockRecord.begin(.table, number: copying.table, epoch: copying.epoch, into: &writer)
+      if tables[copying.table].table.copyCut(rows: rows, into: &writer) {
+        let record = writer.finish()
+        copying.records.append(record)
+        actions.append(.append(record))
+        rows -= options.copyRows / 2
+      } else {
+        copying.table += 1
+      }
+    }
+    guard copying.table == tables.count else {
+      cut = copying
+      return
+    }
+    for record in copying.tail {
+      copying.records.append(record)
+      actions.append(.append(record))
+    }
+    actions.append(.sync(epoch: copying.epoch))
+    syncing.append((copying.epoch, copying.applied))
+    retain(RetainedBlock(epoch: copying.epoch, records: copying.records, bytes: copying.records.reduce(0) { $0 + $1.count }))
+    cut = nil
+  }
+
+  /// The block of `epoch` and all before it are on disk.
+  public mutating func blockSynced(epoch: UInt64, into actions: inout [ShardAction]) {
+    durableEpoch = max(durableEpoch, epoch)
+    while let first = syncing.first, first.epoch <= epoch {
+      syncing.removeFirst()
+      for (key, position) in first.applied {
+        guard var chain = chains[key], position > chain.state.durable else { continue }
+        chain.state.durable = position
+        chains[key] = chain
+        if let pusher = chain.pusher {
+          let news = ChainReply(incarnation: incarnation, state: chain.state)
+          actions.append(.send(pusher, news.encoded(.durable, request: 0)))
+        }
+      }
+    }
+    let answered = awaiting.filter { $0.epoch <= durableEpoch }
+    awaiting.removeAll { $0.epoch <= durableEpoch }
+    for waiting in answered {
+      if let key = waiting.chain, let chain = chains[key] {
+        let reply = ChainReply(incarnation: incarnation, state: chain.state)
+        actions.append(.send(waiting.peer, reply.encoded(waiting.opcode, request: waiting.request)))
+      } else {
+        actions.append(.send(waiting.peer, PlainMessage.text(waiting.opcode, waiting.text, request: waiting.request)))
+      }
+    }
+    answerReaders(now: .min, into: &actions)
+  }
+
+  private mutating func answerReaders(now: Int64, into actions: inout [ShardAction]) {
+    var still: [WaitingReader] = []
+    for reader in waitingReaders {
+      if let reply = blocksReply(reader.question, request: reader.request, evenIfEmpty: now >= reader.deadline) {
+        actions.append(.send(reader.peer, reply))
+      } else {
+        still.append(reader)
+      }
+    }
+    waitingReaders = still
+  }
+
+  private mutating func sweep(now: Int64) {
+    let clock = eventClock(now: now)
+    for box in tables {
+      let expired = box.table.sweep(watermark: clock, rows: options.sweepRows)
+      if expired > 0 { isChanged = true }
+    }
+  }
+
+  private mutating func retain(_ block: RetainedBlock) {
+    retained.append(block)
+    retainedBytes += block.bytes
+    while retainedBytes > options.retainedBytes, retained.count > 1 { dropOldestBlock() }
+  }
+
+  /// Drops blocks that sync has made durable.
+  mutating func release(upTo epoch: UInt64) {
+    while let first = retained.first, first.epoch <= epoch { dropOldestBlock() }
+  }
+
+  private mutating func dropOldestBlock() {
+    let dropped = retained.removeFirst()
+    retainedBytes -= dropped.bytes
+    oldestRetained = dropped.epoch + 1
+  }
+}
+
+/// Why a journal's records cannot be replayed.
+public struct RecoveryError: Error, Equatable, Sendable, CustomStringConvertible {
+  /// What does not fit, and what to do.
+  public let description: String
+}
+
+extension ShardCore {
+  /// Takes one record of the journal, in order. Blocks are applied when their end record comes.
+  /// - Throws: `RecoveryError` for a table whose rows changed shape, or a damaged record.
+  public mutating func recover(_ record: Blob) throws(RecoveryError) {
+    do {
+      let parsed = try BlockRecord.parse(ByteReader(record))
+      switch parsed {
+      case .shape(let shape):
+        try check(shape)
+        recovering = []
+        recoveredShape = shape
+        recoveringRecords = []
+      case .table, .tensor:
+        recovering.append(parsed)
+        recoveringRecords.append(record)
+      case .end(let epoch, let end):
+        for part in recovering { try replay(part) }
+        recovering = []
+        for state in end.chains {
+          var chain = chains[state.chain] ?? Chain(state: state)
+          chain.state = state
+          chain.state.durable = state.applied
+          chains[state.chain] = chain
+        }
+        openEpoch = epoch + 1
+        durableEpoch = epoch
+        recoveringRecords.append(record)
+        retain(
+          RetainedBlock(epoch: epoch, records: recoveringRecords, bytes: recoveringRecords.reduce(0) { $0 + $1.count }))
+        recoveringRecords = []
+      }
+    } catch let error as RecoveryError {
+      throw error
+    } catch {
+      throw RecoveryError(description: "epoch after \(durableEpoch): \(error)")
+    }
+  }
+
+  /// Ends recovery: what an unfinished block held is void. The record must be appended before anything else.
+  public mutating func beginRun(now: Int64) -> Blob {
+    recovering = []
+    recoveringRecords = []
+    if let old = recoveredShape, old != shape {
+      // Kept blocks number tables as the last run did; sync must not read them with this run's numbers.
+      while !retained.isEmpty { dropOldestBlock() }
+    }
+    nextClose = now + options.epoch.nanoseconds
+    return BlockRecord.encode(shape)
+  }
+
+  private func check(_ old: BlockRecord.Shape) throws(RecoveryError) {
+    for table in old.tables {
+      guard let index = tableIndex[table.name] else { continue }
+      let shape = tables[index].shape
+      guard shape == table else {
+        throw RecoveryError(
+          description: "table '\(table.name)' holds \(table.weightCount) weights and \(table.floatCount) floats per row "
+            + "in the journal, \(shape.weightCount) and \(shape.floatCount) in the configuration; compare dimension, "
+            + "tasks and optimizer, or use another state directory")
+      }
+    }
+  }
+
+  private mutating func replay(_ part: BlockRecord.Parsed) throws {
+    let old = recoveredShape ?? shape
+    switch part {
+    case .table(let number, _, var section):
+      // A table that the configuration no longer has is dropped.
+      guard old.tables.indices.contains(number) else {
+        throw DecodeError.invalid(field: "table", value: "\(number)", expected: "below \(old.tables.count)")
+      }
+      guard let index = tableIndex[old.tables[number].name] else { return }
+      while section.remaining > 0 { try tables[index].table.apply(section: &section) }
+    case .tensor(let number, _, let values, let state):
+      guard old.tensors.indices.contains(number) else {
+        throw DecodeError.invalid(field: "tensor", value: "\(number)", expected: "below \(old.tensors.count)")
+      }
+      let name = old.tensors[number].name
+      guard let index = options.tensors.firstIndex(where: { $0.tensor.name == name }) else { return }
+      dense.restore(tensor: index, values: values.array, state: state.array)
+    case .shape, .end:
+      break
+    }
+  }
+}

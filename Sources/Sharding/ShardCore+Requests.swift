@@ -1,0 +1,294 @@
+// What each request does. Every request is answered, with an `ErrorReply` when it is refused; the conversation goes on.
+
+public import Base
+internal import Embeddings
+public import Wire
+
+extension ShardCore {
+  /// Handles one message. Bytes from outside never trap: they get an error reply, or are dropped when not even the
+  /// header can be read.
+  public mutating func receive(_ message: Blob, from peer: PeerID, now: Int64, into actions: inout [ShardAction]) {
+    var reader = ByteReader(message)
+    let header: MessageHeader
+    do {
+      header = try MessageHeader(decoding: &reader)
+    } catch {
+      count("malformed")
+      actions.append(.send(peer, ErrorReply(.malformed, "\(error)").encoded(opcode: .hello, request: 0)))
+      return
+    }
+    guard header.kind == .request else {
+      count("malformed")
+      return
+    }
+    do {
+      if let reply = try answer(header, &reader, peer: peer, now: now, actions: &actions) {
+        actions.append(.send(peer, reply))
+      }
+    } catch let error as ErrorReply {
+      count(error.code == .malformed || error.code == .mismatch ? "malformed" : "refused")
+      actions.append(.send(peer, error.encoded(opcode: header.opcode, request: header.request)))
+    } catch {
+      count("malformed")
+      let reply = ErrorReply(.malformed, "\(header.opcode): \(error)")
+      actions.append(.send(peer, reply.encoded(opcode: header.opcode, request: header.request)))
+    }
+  }
+
+  /// The reply, or nil when it comes later.
+  private mutating func answer(
+    _ header: MessageHeader, _ reader: inout ByteReader, peer: PeerID, now: Int64, actions: inout [ShardAction]
+  ) throws -> Blob? {
+    let request = header.request
+    switch header.opcode {
+    case .hello:
+      return try welcome(Hello(decoding: &reader)).encoded(request: request)
+    case .claim:
+      return try claim(Claim(decoding: &reader), request: request, peer: peer)
+    case .pull:
+      return try pull(PullRequest(decoding: &reader), request: request)
+    case .push:
+      return try push(PushRequest(decoding: &reader), request: request, peer: peer, now: now)
+    case .forget:
+      return try forget(IDsRequest(decoding: &reader), request: request, peer: peer)
+    case .closeEpoch:
+      wantsEarlyClose = wantsEarlyClose || isChanged
+      return PlainMessage.empty(.closeEpoch, .reply, request: request)
+    case .blocksSince:
+      return try blocks(BlocksRequest(decoding: &reader), request: request, peer: peer, now: now)
+    case .scan:
+      return try scan(ScanRequest(decoding: &reader), request: request)
+    case .status:
+      return PlainMessage.text(.status, status().json, request: request)
+    case .digest:
+      let halfPrecision = try reader.read(UInt32.self) != 0
+      return digest(halfPrecision: halfPrecision).encoded(request: request)
+    case .inspect:
+      return try inspect(IDsRequest(decoding: &reader), request: request)
+    case .durable, .follow, .version, .publish:
+      throw ErrorReply(.malformed, "a shard does not answer '\(header.opcode)'; ask sync or a replica")
+    }
+  }
+
+  private func welcome(_ hello: Hello) throws -> Welcome {
+    guard hello.oldestVersion <= WireProtocol.version, hello.newestVersion >= WireProtocol.oldestVersion else {
+      throw ErrorReply(
+        .mismatch, "the shard speaks protocol \(WireProtocol.oldestVersion)...\(WireProtocol.version), the client "
+          + "\(hello.oldestVersion)...\(hello.newestVersion)")
+    }
+    return Welcome(
+      shard: options.index, shardCount: options.map.shardCount, mapNumber: options.map.number,
+      incarnation: incarnation, identityHigh: identity.high, identityLow: identity.low, epoch: openEpoch,
+      durableEpoch: durableEpoch, chains: hello.chains.map { chains[$0]?.state ?? ChainState(chain: $0) },
+      tables: shape.tables, tensors: shape.tensors)
+  }
+
+  private mutating func claim(_ claim: Claim, request: UInt64, peer: PeerID) throws -> Blob? {
+    var chain = chains[claim.chain] ?? Chain(state: ChainState(chain: claim.chain))
+    guard claim.ownership >= chain.state.ownership else {
+      throw ErrorReply(
+        .fenced, "generation \(chain.state.ownership.generation) owns the partition; claim above it",
+        position: chain.state.applied, generation: chain.state.ownership.generation)
+    }
+    if claim.ownership > chain.state.ownership {
+      chain.state.ownership = claim.ownership
+      isChanged = true
+      count("claims")
+    }
+    chain.pusher = peer
+    chains[claim.chain] = chain
+    // Answered when the block that holds it is synced, so that a position once answered never goes back.
+    let epoch = isChanged ? openEpoch : openEpoch - 1
+    if epoch <= durableEpoch {
+      return ChainReply(incarnation: incarnation, state: chain.state).encoded(.claim, request: request)
+    }
+    wantsEarlyClose = isChanged
+    awaiting.append(Awaiting(peer: peer, request: request, epoch: epoch, opcode: .claim, chain: claim.chain))
+    return nil
+  }
+
+  private func checkMap(_ number: UInt64) throws {
+    guard number == options.map.number else {
+      throw ErrorReply(.staleMap, "the cluster map is number \(options.map.number), the request used \(number)")
+    }
+  }
+
+  private func box(_ index: Int) throws -> TableBox {
+    guard tables.indices.contains(index) else {
+      throw ErrorReply(.mismatch, "table \(index) does not exist; the shard has \(tables.count) tables")
+    }
+    return tables[index]
+  }
+
+  private mutating func pull(_ pull: PullRequest, request: UInt64) throws -> Blob {
+    try checkMap(pull.mapNumber)
+    var floats = 0
+    for section in pull.sections { floats += section.ids.count * (try box(section.table)).shape.weightCount }
+    guard floats * 4 <= WireProtocol.frameLimit / 2 else {
+      throw ErrorReply(.mismatch, "the reply would have \(floats * 4) bytes; ask for fewer ids at a time")
+    }
+    let tensors = pull.wantsDense ? dense.entries.indices.filter { dense.entries[$0] != nil } : []
+    for tensor in tensors { floats += dense.entries[tensor]?.values.count ?? 0 }
+    var writer = ByteWriter(capacity: 256 + floats * 4 + 16 * (pull.sections.count + tensors.count))
+    PullReply.begin(
+      request: request, incarnation: incarnation, sections: pull.sections.count, tensors: tensors.count, into: &writer)
+    for (number, section) in pull.sections.enumerated() {
+      let box = try box(section.table)
+      let count = section.ids.count * box.shape.weightCount
+      PullReply.beginFloats(number: number, count: count, into: &writer)
+      writer.append(Float.self, count: count) { rows in
+        box.table.pull(
+          ids: section.ids.span, sightings: section.sightings.span, eventTime: pull.eventTime, into: &rows)
+      }
+      self.count("pulledRows", UInt64(section.ids.count))
+    }
+    for tensor in tensors {
+      let values = dense.entries[tensor]?.values ?? []
+      PullReply.beginFloats(number: tensor, count: values.count, into: &writer)
+      writer.append(array: values)
+    }
+    count("pulls")
+    return writer.finish()
+  }
+
+  private mutating func push(_ push: PushRequest, request: UInt64, peer: PeerID, now: Int64) throws -> Blob {
+    let stamp = push.stamp
+    try checkMap(push.mapNumber)
+    guard var chain = chains[stamp.chain], chain.state.ownership == stamp.ownership else {
+      let state = chains[stamp.chain]?.state ?? ChainState(chain: stamp.chain)
+      throw ErrorReply(
+        .fenced, "generation \(state.ownership.generation) owns the partition, the push is of generation "
+          + "\(stamp.ownership.generation)", position: state.applied, generation: state.ownership.generation)
+    }
+    if stamp.end <= chain.state.applied {
+      count("repeated")
+      return ChainReply(incarnation: incarnation, state: chain.state).encoded(.push, request: request)
+    }
+    guard stamp.previousEnd == chain.state.applied else {
+      throw ErrorReply(
+        .gap, "the push begins at \(stamp.previousEnd), the shard has applied \(chain.state.applied)",
+        position: chain.state.applied, generation: chain.state.ownership.generation)
+    }
+    try validate(push)
+
+    for section in push.sections {
+      let counts = try box(section.table).table.push(
+        ids: section.ids.span, sightings: section.sightings.span, gradients: section.gradients.span,
+        eventTime: stamp.eventTime)
+      count("pushedRows", UInt64(section.ids.count))
+      count("rejectedNonFinite", UInt64(counts.rejectedNonFinite))
+    }
+    for tensor in push.tensors { dense.apply(gradient: tensor.values.span, to: tensor.tensor) }
+    chain.state.applied = stamp.end
+    chain.state.exampleCount += stamp.exampleCount
+    chain.state.eventTime = max(chain.state.eventTime, stamp.eventTime)
+    chain.state.watermark = max(chain.state.watermark, stamp.watermark)
+    chain.pusher = peer
+    chain.lastPush = now
+    chains[stamp.chain] = chain
+    if push.arrivals.count > 0 {
+      openArrivals.append(
+        BlockRecord.PushArrivals(chain: stamp.chain, end: stamp.end, counts: push.arrivals.array))
+    }
+    isChanged = true
+    count("pushes")
+    return ChainReply(incarnation: incarnation, state: chain.state).encoded(.push, request: request)
+  }
+
+  /// Refuses a push that does not fit the shard, before any of it is applied.
+  private func validate(_ push: PushRequest) throws {
+    for section in push.sections {
+      let shape = try box(section.table).shape
+      guard section.gradients.count == section.ids.count * shape.weightCount else {
+        throw ErrorReply(
+          .mismatch, "table '\(shape.name)' has \(shape.weightCount) weights per row: \(section.ids.count) ids need "
+            + "\(section.ids.count * shape.weightCount) gradients, the push has \(section.gradients.count)")
+      }
+    }
+    for tensor in push.tensors {
+      guard dense.entries.indices.contains(tensor.tensor), let entry = dense.entries[tensor.tensor] else {
+        throw ErrorReply(.mismatch, "dense tensor \(tensor.tensor) does not live on shard \(options.index)")
+      }
+      guard entry.values.count == tensor.values.count else {
+        throw ErrorReply(
+          .mismatch, "tensor '\(entry.options.tensor.name)' has \(entry.values.count) numbers, the push has "
+            + "\(tensor.values.count) gradients")
+      }
+    }
+  }
+
+  private mutating func forget(_ forget: IDsRequest, request: UInt64, peer: PeerID) throws -> Blob? {
+    guard let index = tableIndex[forget.table] else {
+      throw ErrorReply(
+        .mismatch, "no table '\(forget.table)'; the tables are \(tables.map(\.shape.name).joined(separator: ", "))")
+    }
+    let erased = tables[index].table.forget(forget.ids.span)
+    count("forgotten", UInt64(erased))
+    isChanged = true
+    wantsEarlyClose = true
+    awaiting.append(
+      Awaiting(peer: peer, request: request, epoch: openEpoch, opcode: .forget, text: "{\"erased\":\(erased)}"))
+    return nil
+  }
+
+  private func scan(_ scan: ScanRequest, request: UInt64) throws -> Blob {
+    let box = try box(Int(scan.table))
+    let rows = min(max(1, Int(scan.rows)), 1 << 16)
+    return ScanReply.encoded(request: request, incarnation: incarnation) { writer in
+      var cursor = TableCursor(rawValue: scan.cursor)
+      let wrote = box.table.scan(cursor: &cursor, rows: rows, into: &writer)
+      return (cursor.rawValue, !wrote)
+    }
+  }
+
+  private func inspect(_ question: IDsRequest, request: UInt64) throws -> Blob {
+    guard let index = tableIndex[question.table] else {
+      throw ErrorReply(
+        .mismatch, "no table '\(question.table)'; the tables are \(tables.map(\.shape.name).joined(separator: ", "))")
+    }
+    let found = question.ids.map { id in
+      guard let row = tables[index].table.inspect(id) else { return "{\"id\":\(id),\"found\":false}" }
+      return Self.json(row)
+    }
+    return PlainMessage.text(.inspect, "[" + found.joined(separator: ",") + "]", request: request)
+  }
+
+  private static func json(_ row: RowInspection) -> String {
+    func list(_ numbers: [Float]) -> String { "[" + numbers.map { "\($0)" }.joined(separator: ",") + "]" }
+    func number(_ value: (some CustomStringConvertible)?) -> String { value.map { "\($0)" } ?? "null" }
+    return "{\"id\":\(row.id),\"found\":true,\"weights\":\(list(row.weights)),\"state\":\(list(row.state)),"
+      + "\"lastSeen\":\(number(row.lastSeen)),\"frequency\":\(number(row.frequency)),"
+      + "\"waitingCount\":\(number(row.waitingCount))}"
+  }
+
+  private mutating func blocks(
+    _ question: BlocksRequest, request: UInt64, peer: PeerID, now: Int64
+  ) throws -> Blob? {
+    release(upTo: question.persistedEpoch)
+    if question.afterEpoch + 1 < oldestRetained {
+      throw ErrorReply(.gone, "blocks before epoch \(oldestRetained) are no longer kept; take a new base")
+    }
+    if let reply = blocksReply(question, request: request) { return reply }
+    let deadline = now + Int64(question.waitMilliseconds) * 1_000_000
+    waitingReaders.append(WaitingReader(peer: peer, request: request, question: question, deadline: deadline))
+    return nil
+  }
+
+  /// The records a reader may have now; nil when there are none.
+  func blocksReply(_ question: BlocksRequest, request: UInt64, evenIfEmpty: Bool = false) -> Blob? {
+    var reply = BlocksReply(
+      incarnation: incarnation, identityHigh: identity.high, identityLow: identity.low, durableEpoch: durableEpoch,
+      records: [])
+    var bytes = 0
+    filling: for block in retained where block.epoch > question.afterEpoch && block.epoch <= durableEpoch {
+      let skip = block.epoch == question.afterEpoch + 1 ? Int(question.skipRecords) : 0
+      for (index, record) in block.records.enumerated().dropFirst(skip) {
+        if bytes > 0, bytes + record.count > question.maximumBytes { break filling }
+        bytes += record.count
+        reply.records.append(BlockRecordEntry(epoch: block.epoch, index: UInt32(index), payload: ByteReader(record)))
+      }
+    }
+    guard evenIfEmpty || !reply.records.isEmpty else { return nil }
+    return reply.encoded(request: request)
+  }
+}

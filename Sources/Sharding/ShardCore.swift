@@ -1,0 +1,162 @@
+// The shard without its thread, sockets and files: messages and time in, actions out. The same code runs in a process, in
+// tests and in simulation. What each request does is in ShardCore+Requests.swift, epochs in ShardCore+Epochs.swift.
+//
+// Invariants: pull changes nothing; a push is validated whole, then applied whole; a row changes only under a stamp, by
+// expiry or by forget; what is acknowledged as durable is in a synced block.
+
+public import Base
+internal import Embeddings
+public import Wire
+
+/// What the shell must do for the core, in order.
+public enum ShardAction: Sendable {
+  /// Send a message; dropped when the peer is gone (it will ask again).
+  case send(PeerID, Blob)
+  /// Append a record to the journal.
+  case append(Blob)
+  /// Make all appended records durable, then call `blockSynced`.
+  case sync(epoch: UInt64)
+}
+
+/// One shard: its tables, tensors, chains and epochs.
+public struct ShardCore: ~Copyable {
+  /// A table in a place of its own: arrays cannot hold noncopyable values.
+  final class TableBox {
+    var table: Table
+    let shape: TableShape
+    init(_ options: TableOptions) {
+      table = Table(options)
+      shape = TableShape(name: options.name, weightCount: table.weightCount, floatCount: table.floatCount)
+    }
+  }
+
+  /// One chain with the peer that is told when it becomes durable.
+  struct Chain {
+    var state: ChainState
+    var pusher: PeerID?
+    var lastPush: Int64 = .min
+  }
+
+  /// A closed epoch that is being copied out.
+  struct Cut {
+    var epoch: UInt64
+    var table = 0
+    var records: [Blob] = []
+    var tail: [Blob]
+    var applied: [ChainKey: Position]
+  }
+
+  /// A synced or soon synced block, kept for sync.
+  struct RetainedBlock {
+    var epoch: UInt64
+    var records: [Blob]
+    var bytes: Int
+  }
+
+  /// A request that is answered when an epoch is durable.
+  struct Awaiting {
+    var peer: PeerID
+    var request: UInt64
+    var epoch: UInt64
+    var opcode: Opcode
+    var chain: ChainKey?
+    var text = ""
+  }
+
+  /// A `blocksSince` that waits for news.
+  struct WaitingReader {
+    var peer: PeerID
+    var request: UInt64
+    var question: BlocksRequest
+    var deadline: Int64
+  }
+
+  let options: ShardOptions
+  let tables: [TableBox]
+  let tableIndex: [String: Int]
+  var dense: DenseStore
+  var chains: [ChainKey: Chain] = [:]
+
+  /// Drawn at random by the shell at every start.
+  public let incarnation: UInt64
+  /// The identity of the journal.
+  public let identity: (high: UInt64, low: UInt64)
+
+  var openEpoch: UInt64 = 1
+  var durableEpoch: UInt64 = 0
+  var isChanged = false
+  var wantsEarlyClose = false
+  var nextClose: Int64 = 0
+  var nextSweep: Int64 = 0
+  var cut: Cut?
+  var syncing: [(epoch: UInt64, applied: [ChainKey: Position])] = []
+  var openArrivals: [BlockRecord.PushArrivals] = []
+  var awaiting: [Awaiting] = []
+  var waitingReaders: [WaitingReader] = []
+  var retained: [RetainedBlock] = []
+  var retainedBytes = 0
+  var oldestRetained: UInt64 = 1
+  var recovering: [BlockRecord.Parsed] = []
+  var recoveringRecords: [Blob] = []
+  var recoveredShape: BlockRecord.Shape?
+  var counters: [String: UInt64] = [:]
+
+  /// An empty shard. `recover` its journal's records before anything else.
+  public init(_ options: ShardOptions, incarnation: UInt64, identity: (high: UInt64, low: UInt64)) {
+    self.options = options
+    self.incarnation = incarnation
+    self.identity = identity
+    tables = options.tables.map { TableBox($0) }
+    tableIndex = Dictionary(uniqueKeysWithValues: options.tables.enumerated().map { ($1.name, $0) })
+    dense = DenseStore(options)
+  }
+
+  /// The tables and tensors by index, as clients and the journal's shape record see them.
+  var shape: BlockRecord.Shape {
+    BlockRecord.Shape(
+      tables: tables.map(\.shape),
+      tensors: options.tensors.map {
+        TensorShape(name: $0.tensor.name, count: $0.tensor.count, shard: options.map.shard(ofTensor: $0.tensor.name))
+      })
+  }
+
+  mutating func count(_ counter: String, _ by: UInt64 = 1) {
+    counters[counter, default: 0] += by
+  }
+
+  /// Event time up to which all active chains have read; the clock of expiry. A chain is active for a minute after a push.
+  func eventClock(now: Int64) -> Milliseconds {
+    chains.values.filter { now - $0.lastPush < 60_000_000_000 && $0.lastPush != .min }.map(\.state.watermark).min() ?? .min
+  }
+
+  /// What this shard says of itself.
+  public func status(problem: String = "") -> ShardStatus {
+    var figures: [String: ShardStatus.Table] = [:]
+    for box in tables {
+      let statistics = box.table.statistics
+      figures[box.shape.name] = ShardStatus.Table(
+        rows: UInt64(box.table.rowCount), admitted: UInt64(statistics.admitted), refused: UInt64(statistics.refused),
+        expired: UInt64(statistics.expired + statistics.evicted + statistics.forgotten),
+        bytes: UInt64(statistics.bytes))
+    }
+    return ShardStatus(
+      shard: options.index, epoch: openEpoch, durableEpoch: durableEpoch,
+      isQuiet: !isChanged && cut == nil && syncing.isEmpty,
+      chains: chains.values.map { ShardStatus.Chain($0.state) }
+        .sorted { ($0.consumer, $0.stream, $0.partition) < ($1.consumer, $1.stream, $1.partition) },
+      counters: counters, tables: figures, problem: problem)
+  }
+
+  /// The digest of everything this shard holds.
+  public func digest(halfPrecision: Bool) -> DigestReply {
+    var digest = DigestReply()
+    for box in tables {
+      digest.tables[box.shape.name] = DigestReply.Entry(
+        count: UInt64(box.table.rowCount), sum: box.table.digest(halfPrecision: halfPrecision))
+    }
+    for entry in dense.entries.compactMap({ $0 }) {
+      digest.tensors[entry.options.tensor.name] = DigestReply.tensor(entry.values)
+    }
+    return digest
+  }
+}

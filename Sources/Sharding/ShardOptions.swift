@@ -1,0 +1,51 @@
+// What a shard is made of. Configuration builds these; nothing here reads files.
+
+public import Embeddings
+public import Layers
+
+/// A dense tensor of the cluster: its first values and the rule that changes them.
+public struct DenseTensorOptions: Sendable, Equatable {
+  /// Its name and shape; the name begins with the model's.
+  public var tensor: DenseTensor
+  /// The optimizer that runs on the shard.
+  public var optimizer: DenseOptimizerOptions
+
+  /// A tensor with its optimizer.
+  public init(tensor: DenseTensor, optimizer: DenseOptimizerOptions) {
+    self.tensor = tensor
+    self.optimizer = optimizer
+  }
+}
+
+/// Everything a shard needs to know.
+public struct ShardOptions: Sendable, Equatable {
+  /// Which shard this is.
+  public var index: Int
+  /// The cluster's map.
+  public var map: ClusterMap
+  /// The cluster's seed: first values of rows and tensors depend on it.
+  public var seed: UInt64
+  /// All tables of the cluster, in index order.
+  public var tables: [TableOptions]
+  /// All dense tensors of the cluster, in index order; each lives on one shard.
+  public var tensors: [DenseTensorOptions]
+  /// How often an epoch closes (monotonic). Default 1 s: what a crash may make the trainers send again.
+  public var epoch: Duration = .seconds(1)
+  /// Rows copied between two rounds of requests while a cut is copied out. Default 2,048: about a millisecond.
+  public var copyRows: Int = 2048
+  /// Blocks kept in memory for sync. Default 512 MiB; beyond it the oldest go and sync takes a new base.
+  public var retainedBytes: Int = 512 << 20
+  /// Rows looked at by one slice of expiry. Default 4,096.
+  public var sweepRows: Int = 4096
+  /// How often a slice of expiry runs (monotonic). Default 100 ms.
+  public var sweepEvery: Duration = .milliseconds(100)
+
+  /// Options with defaults for everything but the shape of the cluster.
+  public init(index: Int, map: ClusterMap, seed: UInt64, tables: [TableOptions], tensors: [DenseTensorOptions]) {
+    self.index = index
+    self.map = map
+    self.seed = seed
+    self.tables = tables
+    self.tensors = tensors
+  }
+}

@@ -1,0 +1,48 @@
+// The only file that calls libsnappy.
+
+internal import Base
+internal import CSnappy
+
+/// Snappy, where it shrinks.
+enum Snappy {
+  /// The compressed bytes, or nil when they would not be at least 5 % fewer (dense floats rarely are; FACTS of the codec:
+  /// it gives up fast).
+  static func compress(_ bytes: RawSpan) -> [UInt8]? {
+    guard bytes.byteCount > 64 else { return nil }
+    var length = snappy_max_compressed_length(bytes.byteCount)
+    var output = [UInt8](repeating: 0, count: length)
+    let status = unsafe bytes.withUnsafeBytes { input in
+      unsafe output.withUnsafeMutableBytes { target in
+        unsafe snappy_compress(input.baseAddress, input.count, target.baseAddress, &length)
+      }
+    }
+    guard status == SNAPPY_OK, length < bytes.byteCount - bytes.byteCount / 20 else { return nil }
+    return Array(output[..<length])
+  }
+
+  /// The original bytes, which must be exactly `count`.
+  static func decompress(_ bytes: View<UInt8>, count: Int) throws(DecodeError) -> Blob {
+    var writer = ByteWriter(capacity: count)
+    var isWhole = false
+    let source = bytes.span
+    unsafe source.withUnsafeBufferPointer { input in
+      unsafe input.withMemoryRebound(to: CChar.self) { input in
+        var length = 0
+        guard unsafe snappy_uncompressed_length(input.baseAddress, input.count, &length) == SNAPPY_OK, length == count
+        else { return }
+        writer.append(UInt8.self, count: count) { target in
+          unsafe target.withUnsafeMutableBytes { target in
+            var length = count
+            isWhole =
+              unsafe snappy_uncompress(input.baseAddress, input.count, target.baseAddress, &length) == SNAPPY_OK
+              && length == count
+          }
+        }
+      }
+    }
+    guard isWhole else {
+      throw .invalid(field: "compressed rows", value: "\(bytes.count) bytes", expected: "snappy of \(count) bytes")
+    }
+    return writer.finish()
+  }
+}

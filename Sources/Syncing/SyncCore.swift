@@ -1,0 +1,363 @@
+// Sync without its sockets and files: blocks in, versions out. It reads every shard's blocks as they are synced, merges
+// them, publishes what changed as a numbered version, and brings each replica forward one version at a time. How bases
+// are made is in SyncCore+Base.swift, how replicas are served in SyncCore+Replicas.swift.
+//
+// Invariant: a version is stored before it is sent, and a block counts as taken only when the version that holds it is
+// stored; so after a crash sync reads on from the newest stored version and loses nothing.
+
+public import Base
+internal import Embeddings
+internal import Sharding
+public import Wire
+
+/// What the shell must do, in order.
+public enum SyncAction: Sendable {
+  /// Send a message to a shard.
+  case sendShard(Int, Blob)
+  /// Send a message to a replica or a control client.
+  case send(PeerID, Blob)
+  /// Forget all stored versions: a new store begins.
+  case beginStore(UInt64)
+  /// Store a version durably.
+  case storeVersion(UInt64, Blob)
+  /// Store a part of a base.
+  case storeBasePart(base: UInt64, part: Int, Blob)
+  /// The base is whole: make it durable, and drop what is older than the set time.
+  case finishBase(base: UInt64, parts: Int)
+  /// Send a stored version.
+  case sendVersion(PeerID, UInt64)
+  /// Send a stored part of a base.
+  case sendBasePart(PeerID, base: UInt64, part: Int)
+}
+
+/// What a restarted sync finds on disk.
+public struct StoredState: Sendable {
+  /// The store's random number.
+  public var store: UInt64
+  /// The newest version, its shards' epochs and identities.
+  public var newest: VersionContent
+  /// The newest whole base and how many parts it has.
+  public var base: (number: UInt64, parts: Int)
+
+  /// A state from its parts.
+  public init(store: UInt64, newest: VersionContent, base: (number: UInt64, parts: Int)) {
+    self.store = store
+    self.newest = newest
+    self.base = base
+  }
+}
+
+/// The state of sync.
+public struct SyncCore {
+  struct Shard {
+    var welcome: Welcome?
+    var identity: UInt64 = 0
+    /// The last epoch merged whole.
+    var cursor: UInt64 = 0
+    /// The last epoch in a stored version.
+    var persisted: UInt64 = 0
+    var partial: [BlockRecord.Parsed] = []
+    var askedAt: Int64 = .min
+    var isWaiting = false
+    var durableEpoch: UInt64 = 0
+    var chains: [ChainKey: ChainState] = [:]
+  }
+
+  struct ReplicaState {
+    var index: Int
+    var store: UInt64 = 0
+    var version: UInt64 = 0
+    var part: UInt32 = 0
+    var lastSeen: Int64 = .min
+    var sent: (version: UInt64, part: UInt32, at: Int64)?
+  }
+
+  struct AwaitedVersion {
+    var number: UInt64
+    var arrivals: [ArrivalCount]
+  }
+
+  let options: SyncOptions
+  var shards: [Shard]
+  var tables: [String: MergedTable] = [:]
+  var tensors: [String: [Float]] = [:]
+  var changedTensors: Set<String> = []
+  var arrivalQueue: [BlockRecord.PushArrivals] = []
+  var readyArrivals: [ArrivalCount] = []
+  var newestEventTime: Milliseconds = .min
+  var hasProgress = false
+
+  var totals = VersionContent.Totals()
+  var store: UInt64 = 0
+  var newest: UInt64 = 1
+  var base: (number: UInt64, parts: Int)?
+  var bytesSinceBase = 0
+  var baseBytes = 0
+  var building: BaseBuilder?
+  var nextSparse: Int64 = 0
+  var nextDense: Int64 = 0
+  var wantsPublish = false
+  var wantsDense = false
+
+  var replicas: [PeerID: ReplicaState] = [:]
+  /// By replica index: the newest version it has acknowledged.
+  var acknowledged: [Int: UInt64] = [:]
+  var awaited: [AwaitedVersion] = []
+  var nextRequest: UInt64 = 1
+  let randomStore: () -> UInt64
+
+  /// Arrival → servable on every replica, in milliseconds.
+  public internal(set) var freshness = Histogram()
+  /// Counts since the process started.
+  public internal(set) var counters: [String: UInt64] = [:]
+
+  /// A sync that begins anew, or goes on from what is stored.
+  public init(_ options: SyncOptions, stored: StoredState?, randomStore: @escaping () -> UInt64) {
+    self.options = options
+    self.randomStore = randomStore
+    shards = Array(repeating: Shard(), count: options.shardCount)
+    if let stored, stored.newest.epochs.count == options.shardCount {
+      store = stored.store
+      newest = stored.newest.number
+      base = stored.base
+      newestEventTime = stored.newest.newestEventTime
+      totals = stored.newest.totals
+      for shard in shards.indices {
+        shards[shard].cursor = stored.newest.epochs[shard]
+        shards[shard].persisted = stored.newest.epochs[shard]
+        shards[shard].identity = stored.newest.identities[shard]
+      }
+    }
+  }
+
+  mutating func count(_ counter: String, _ by: Int = 1) { counters[counter, default: 0] += UInt64(by) }
+
+  mutating func request() -> UInt64 {
+    defer { nextRequest += 1 }
+    return nextRequest
+  }
+
+  // MARK: Time
+
+  /// Does what time asks for: asks shards, publishes, sends again.
+  public mutating func tick(now: Int64, wall: Milliseconds, into actions: inout [SyncAction]) {
+    for shard in shards.indices { ask(shard, now: now, into: &actions) }
+    guard shards.allSatisfy({ $0.welcome != nil }) else { return }
+    if store == 0 { beginStore(now: now, into: &actions) }
+    stepBase(now: now, into: &actions)
+    if base != nil || building != nil { publishIfDue(now: now, wall: wall, into: &actions) }
+    if building == nil, base == nil || bytesSinceBase > max(options.rebaseBytes, 2 * baseBytes) {
+      beginBase(now: now, into: &actions)
+    }
+    for peer in replicas.keys { bringForward(peer, now: now, into: &actions) }
+    replicas = replicas.filter { now - $0.value.lastSeen < 30_000_000_000 }
+  }
+
+  private mutating func ask(_ shard: Int, now: Int64, into actions: inout [SyncAction]) {
+    let state = shards[shard]
+    guard !state.isWaiting || now - state.askedAt > options.retryAfter.nanoseconds else { return }
+    shards[shard].isWaiting = true
+    shards[shard].askedAt = now
+    guard state.welcome != nil else {
+      actions.append(.sendShard(shard, Hello(role: .sync).encoded(request: request())))
+      return
+    }
+    let question = BlocksRequest(
+      afterEpoch: state.cursor, skipRecords: UInt32(state.partial.count),
+      waitMilliseconds: UInt32(options.retryAfter.milliseconds / 2), persistedEpoch: state.persisted)
+    actions.append(.sendShard(shard, question.encoded(request: request())))
+  }
+
+  /// Begins a store of versions: everything replicas had is replaced by a base.
+  mutating func beginStore(now: Int64, into actions: inout [SyncAction]) {
+    store = randomStore()
+    newest = 1
+    base = nil
+    building = nil
+    tables = [:]
+    arrivalQueue = []
+    readyArrivals = []
+    bytesSinceBase = 0
+    for shard in shards.indices {
+      guard let welcome = shards[shard].welcome else { continue }
+      shards[shard].identity = welcome.identityLow
+      shards[shard].cursor = welcome.durableEpoch
+      shards[shard].persisted = welcome.durableEpoch
+      shards[shard].partial = []
+      shards[shard].isWaiting = false
+    }
+    actions.append(.beginStore(store))
+    beginBase(now: now, into: &actions)
+    count("stores")
+  }
+
+  // MARK: Shards
+
+  /// Takes a message of a shard.
+  public mutating func receive(_ message: Blob, fromShard shard: Int, now: Int64, into actions: inout [SyncAction]) {
+    var reader = ByteReader(message)
+    do {
+      let header = try MessageHeader(decoding: &reader)
+      switch (header.opcode, header.kind) {
+      case (.hello, .reply):
+        shards[shard].isWaiting = false
+        shards[shard].welcome = try Welcome(decoding: &reader)
+        shards[shard].durableEpoch = shards[shard].welcome?.durableEpoch ?? 0
+      case (.blocksSince, .reply):
+        try merge(BlocksReply(decoding: &reader), of: shard, now: now, into: &actions)
+      case (.blocksSince, .error):
+        let error = try ErrorReply(decoding: &reader)
+        shards[shard].isWaiting = false
+        // What was missed is no longer kept: begin anew from where the shard is.
+        if error.code == .gone { restart(shard) }
+      case (.scan, .reply):
+        try scanned(ScanReply(decoding: &reader), request: header.request, now: now, into: &actions)
+      case (.pull, .reply):
+        try pulledDense(PullReply(decoding: &reader), request: header.request, of: shard, now: now, into: &actions)
+      default: break
+      }
+    } catch {
+      count("malformed")
+      shards[shard].partial = []
+      shards[shard].isWaiting = false
+    }
+  }
+
+  /// Forgets what is known of all shards, so that a new store begins when they have answered.
+  private mutating func restart(_ shard: Int) {
+    store = 0
+    for index in shards.indices { shards[index].welcome = nil }
+    count("resets")
+  }
+
+  private mutating func merge(
+    _ reply: BlocksReply, of shard: Int, now: Int64, into actions: inout [SyncAction]
+  ) throws {
+    shards[shard].isWaiting = false
+    guard let welcome = shards[shard].welcome, store != 0 else { return }
+    if reply.identityLow != shards[shard].identity {
+      restart(shard)
+      return
+    }
+    if reply.incarnation != welcome.incarnation {
+      // The shard came back: its table numbers may differ, and a block half read may never end.
+      shards[shard].welcome = nil
+      shards[shard].partial = []
+      building = nil
+      return
+    }
+    shards[shard].durableEpoch = reply.durableEpoch
+    for record in reply.records {
+      guard record.epoch == shards[shard].cursor + 1, record.index == shards[shard].partial.count else { continue }
+      let parsed = try BlockRecord.parse(record.payload)
+      guard case .end(let epoch, let end) = parsed else {
+        shards[shard].partial.append(parsed)
+        continue
+      }
+      for part in shards[shard].partial { try merge(part, tables: welcome.tables, tensors: welcome.tensors) }
+      shards[shard].partial = []
+      shards[shard].cursor = epoch
+      close(end, of: shard)
+      count("blocks")
+    }
+  }
+
+  private mutating func merge(_ part: BlockRecord.Parsed, tables shapes: [TableShape], tensors names: [TensorShape]) throws {
+    switch part {
+    case .table(let index, _, var section):
+      guard shapes.indices.contains(index) else {
+        throw DecodeError.invalid(field: "table", value: "\(index)", expected: "below \(shapes.count)")
+      }
+      let shape = shapes[index]
+      var merged = tables[shape.name] ?? MergedTable(name: shape.name, weightCount: shape.weightCount)
+      tables[shape.name] = nil
+      while section.remaining > 0 { try merged.merge(CutSection(&section)) }
+      tables[shape.name] = merged
+    case .tensor(let index, _, let values, _):
+      guard names.indices.contains(index) else {
+        throw DecodeError.invalid(field: "tensor", value: "\(index)", expected: "below \(names.count)")
+      }
+      tensors[names[index].name] = values.array
+      changedTensors.insert(names[index].name)
+    case .shape, .end:
+      break
+    }
+  }
+
+  private mutating func close(_ end: BlockRecord.End, of shard: Int) {
+    for state in end.chains {
+      shards[shard].chains[state.chain] = state
+      newestEventTime = max(newestEventTime, state.eventTime)
+    }
+    // Every shard's block holds the same arrivals; one shard's are enough.
+    if shard == 0 { arrivalQueue.append(contentsOf: end.arrivals) }
+    hasProgress = true
+    guard !arrivalQueue.isEmpty else { return }
+    var waiting: [BlockRecord.PushArrivals] = []
+    for push in arrivalQueue {
+      if shards.allSatisfy({ $0.chains[push.chain]?.applied ?? .start >= push.end }) {
+        readyArrivals.append(contentsOf: push.counts)
+      } else {
+        waiting.append(push)
+      }
+    }
+    arrivalQueue = waiting
+  }
+
+  // MARK: Versions
+
+  /// Asks for a version at once.
+  public mutating func publish(dense: Bool) {
+    wantsPublish = true
+    wantsDense = wantsDense || dense
+  }
+
+  private mutating func publishIfDue(now: Int64, wall: Milliseconds, into actions: inout [SyncAction]) {
+    if nextSparse == 0 { (nextSparse, nextDense) = (now + options.sparseEvery.nanoseconds, now + options.denseEvery.nanoseconds) }
+    guard now >= nextSparse || wantsPublish else { return }
+    if now >= nextSparse { nextSparse = now + options.sparseEvery.nanoseconds }
+    let withDense = wantsDense || now >= nextDense
+    if now >= nextDense { nextDense = now + options.denseEvery.nanoseconds }
+    wantsPublish = false
+    wantsDense = false
+    let hasTables = tables.values.contains { !$0.isEmpty }
+    let dense = withDense ? changedTensors : []
+    guard hasTables || !dense.isEmpty || hasProgress else { return }
+    hasProgress = false
+    var changes: [TableChange] = []
+    for name in tables.keys.sorted() {
+      guard var merged = tables[name], !merged.isEmpty else { continue }
+      tables[name] = nil
+      totals.rows += UInt64(merged.rowCount)
+      totals.tombstones += UInt64(merged.tombstoneCount)
+      changes.append(merged.take())
+      tables[name] = merged
+    }
+    totals.versions += 1
+    let content = VersionContent(
+      number: newest + 1, basePart: nil, created: wall, newestEventTime: newestEventTime, exampleCount: exampleCount,
+      totals: totals, epochs: shards.map(\.cursor), identities: shards.map(\.identity), arrivals: readyArrivals, tables: changes,
+      tensors: dense.sorted().map { TensorChange(name: $0, values: tensors[$0] ?? []) })
+    changedTensors.subtract(dense)
+    newest += 1
+    let blob = content.encoded(halfPrecision: options.halfPrecision)
+    actions.append(.storeVersion(newest, blob))
+    for shard in shards.indices { shards[shard].persisted = shards[shard].cursor }
+    awaited.append(AwaitedVersion(number: newest, arrivals: readyArrivals))
+    // A replica that is long gone must not make this grow; its freshness is then not measured.
+    if awaited.count > 10_000 { awaited.removeFirst() }
+    readyArrivals = []
+    bytesSinceBase += blob.count
+    totals.bytes += UInt64(blob.count)
+    for peer in replicas.keys { bringForward(peer, now: now, into: &actions) }
+  }
+
+  /// Examples that every shard has applied, over all chains.
+  var exampleCount: UInt64 {
+    var counts: [ChainKey: UInt64] = [:]
+    for shard in shards {
+      for (key, state) in shard.chains { counts[key] = min(counts[key] ?? .max, state.exampleCount) }
+    }
+    return counts.values.reduce(0, +)
+  }
+}

@@ -1,0 +1,36 @@
+// Loops over floats that every batch runs through: free functions without state, so that they vectorize.
+
+internal import Base
+internal import Glibc
+
+/// The natural logarithm.
+func logOf(_ value: Float) -> Float { logf(value) }
+
+/// Makes `values` zeros, as many as `model` has.
+func zero(_ values: inout [Float], as model: [Float]) {
+  guard values.count == model.count else {
+    values = [Float](repeating: 0, count: model.count)
+    return
+  }
+  var span = values.mutableSpan
+  for index in span.indices { span[index] = 0 }
+}
+
+/// Writes row `i` of `rows` to place `places[i]` of `target`. Shapes `[places × width]`.
+func scatter(_ rows: View<Float>, to places: [Int32], width: Int, in target: inout [Float]) {
+  let source = rows.span
+  var target = target.mutableSpan
+  for index in places.indices {
+    let (from, to) = (index * width, Int(places[index]) * width)
+    for column in 0..<width { target[to + column] = source[from + column] }
+  }
+}
+
+/// Writes row `places[i]` of `rows` to place `i` of `target`. Shapes `[places × width]`.
+func collect(_ places: [Int32], width: Int, of rows: [Float], into target: inout MutableSpan<Float>) {
+  let source = rows.span
+  for index in places.indices {
+    let (from, to) = (Int(places[index]) * width, index * width)
+    for column in 0..<width { target[to + column] = source[from + column] }
+  }
+}

@@ -1,0 +1,175 @@
+// The trainer's shell: one thread with a socket to each shard, the sources of its partitions and the score log.
+
+internal import Base
+internal import Layers
+internal import Sharding
+internal import Streams
+internal import Synchronization
+internal import Wire
+
+/// Where a trainer finds shards, streams and its log.
+public struct TrainerServiceOptions: Sendable {
+  /// The trainer itself.
+  public var trainer: TrainerOptions
+  /// Where each shard serves, by shard.
+  public var shardEndpoints: [String]
+  /// The directory that holds `streams/`.
+  public var streamRoot: String
+  /// The file of score records.
+  public var scorePath: String
+
+  /// Options with all parts.
+  public init(trainer: TrainerOptions, shardEndpoints: [String], streamRoot: String, scorePath: String) {
+    self.trainer = trainer
+    self.shardEndpoints = shardEndpoints
+    self.streamRoot = streamRoot
+    self.scorePath = scorePath
+  }
+}
+
+/// What a trainer says of itself.
+public struct TrainerStatus: Sendable {
+  /// What it waits for, in words; empty when it trains.
+  public var message: String
+  /// Whether all partitions are claimed.
+  public var isReady: Bool
+  /// Counts since the process started.
+  public var counters: TrainerCore.Counters
+  /// Bytes of pushes that are not durable yet.
+  public var keptBytes: Int
+  /// How often it had to ask where a shard stands.
+  public var resynchronizations: Int
+  /// Per task: the quality over the last scored examples.
+  public var quality: [(task: String, auc: Double?, ne: Double?)]
+  /// Records of its partitions not yet read, in bytes of their journals.
+  public var lagBytes: UInt64
+}
+
+/// A client error that ends the trainer; the supervisor starts it anew.
+public struct TrainerFailure: Error, Sendable, CustomStringConvertible {
+  /// What happened.
+  public let description: String
+}
+
+/// Runs one trainer until told to stop.
+public final class Trainer: Sendable {
+  private let options: TrainerServiceOptions
+  private let isStopping = Atomic<Bool>(false)
+
+  /// A trainer that is not running yet.
+  public init(_ options: TrainerServiceOptions) { self.options = options }
+
+  /// Asks `run` to push what is on its way and return.
+  public func stop() { isStopping.store(true, ordering: .relaxed) }
+
+  /// Claims, trains, and returns after `stop`. Blocks the calling thread.
+  ///
+  /// - Parameter onStatus: called about twice a second on the trainer's thread.
+  /// - Throws: `TrainerFailure` when it is fenced or a shard lost updates, and errors of sockets, streams and files.
+  public func run(onStatus: (TrainerStatus) -> Void = { _ in }) throws {
+    var core = try TrainerCore(options.trainer, owner: .random(in: 1 ... .max))
+    var scores = try ScoreLog(path: options.scorePath, tasks: options.trainer.model.tasks.count)
+    let context = LinkContext()
+    let sockets = try SocketGroup(connecting: options.shardEndpoints, context: context)
+    var sources: [(partition: Int, source: JournalSource)] = []
+    var nextStatus: Int64 = 0
+    var nextCommit: Int64 = 0
+    var nextEarlyClose: Int64 = 0
+    var stopDeadline: Int64?
+
+    while true {
+      var didWork = false
+      for shard in 0..<sockets.count {
+        while let message = try sockets.receive(from: shard) {
+          core.client.receive(message, from: shard, now: Clocks.monotonic())
+          didWork = true
+        }
+      }
+      if let failure = core.client.failure { throw TrainerFailure(description: failure.description) }
+      let now = Clocks.monotonic()
+      core.client.tick(now: now)
+      let isStopping = isStopping.load(ordering: .relaxed)
+      if isStopping, stopDeadline == nil { stopDeadline = now + 5_000_000_000 }
+
+      if sources.count < options.trainer.partitions.count, let starts = core.startPositions() {
+        sources = try open(starts)
+      }
+      var isDry = true
+      if !isStopping {
+        for index in sources.indices {
+          let partition = sources[index].partition
+          while core.wantsRecord(of: partition) {
+            guard let record = try sources[index].source.next() else { break }
+            core.take(record, of: partition, now: now)
+            didWork = true
+            isDry = false
+          }
+        }
+      }
+      if try core.work(now: now, isDry: isDry || isStopping, scores: &scores) { didWork = true }
+      if core.isBackedUp, now >= nextEarlyClose {
+        nextEarlyClose = now + 100_000_000
+        core.client.askForEarlyClose()
+      }
+      for (shard, message) in core.client.takeOutgoing() {
+        // False: the queue to a silent shard is full; the retry sends it again.
+        _ = sockets.send(message, to: shard)
+      }
+
+      if now >= nextCommit {
+        nextCommit = now + 50_000_000
+        try commit(sources, core)
+      }
+      if now >= nextStatus {
+        nextStatus = now + 500_000_000
+        onStatus(try status(of: core, sources))
+      }
+      if isStopping, core.isIdle && core.client.keptBytes == 0 || now > stopDeadline ?? .max {
+        try commit(sources, core)
+        onStatus(try status(of: core, sources))
+        return
+      }
+      if !didWork { sockets.wait(timeout: .milliseconds(2)) }
+    }
+  }
+
+  private func open(
+    _ starts: [(partition: Int, position: Position)]
+  ) throws -> [(partition: Int, source: JournalSource)] {
+    try starts.compactMap { partition, position in
+      let location = StreamLocation(root: options.streamRoot, stream: options.trainer.stream, partition: partition)
+      // The joiner makes the stream; until then there is nothing to read.
+      guard Files.exists(location.directory + "/head") else { return nil }
+      let source = try JournalSource(location, consumer: "trainer-\(options.trainer.modelName)", from: position)
+      return (partition, source)
+    }
+  }
+
+  private func commit(
+    _ sources: [(partition: Int, source: JournalSource)], _ core: borrowing TrainerCore
+  ) throws {
+    for (partition, source) in sources {
+      let chain = options.trainer.chain(partition)
+      try source.commit(
+        processed: core.client.appliedPosition(of: chain), safe: core.client.durablePosition(of: chain))
+    }
+  }
+
+  private func status(
+    of core: borrowing TrainerCore, _ sources: [(partition: Int, source: JournalSource)]
+  ) throws -> TrainerStatus {
+    var lag: UInt64 = 0
+    for (_, source) in sources { lag += try source.end().low - source.position.low }
+    var message = core.client.waitsFor ?? ""
+    if message.isEmpty, sources.count < options.trainer.partitions.count { message = "waits for the joiner's stream" }
+    if message.isEmpty, core.isBackedUp { message = "waits until pushes are durable" }
+    var quality: [(task: String, auc: Double?, ne: Double?)] = []
+    for (index, task) in options.trainer.model.tasks.enumerated() {
+      let scores = core.windows[index].scores()
+      quality.append((task.name, scores.auc, scores.ne))
+    }
+    return TrainerStatus(
+      message: message, isReady: core.client.isReady, counters: core.counters, keptBytes: core.client.keptBytes,
+      resynchronizations: core.client.resynchronizations, quality: quality, lagBytes: lag)
+  }
+}

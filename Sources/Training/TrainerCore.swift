@@ -1,0 +1,337 @@
+// The trainer without its sockets and files: examples in, pulls and pushes out through a `ShardClient`, scores into a
+// log. One thread. Pull n+1 leaves before push n, so that waiting and arithmetic overlap; on one FIFO per shard this
+// makes runs repeatable.
+
+public import Base
+public import Layers
+public import Sharding
+public import Streams
+internal import Wire
+
+/// The state of the pipeline of one model's trainer.
+public struct TrainerCore: ~Copyable {
+  /// Counts since the process started.
+  public struct Counters: Sendable {
+    /// Examples trained on.
+    public var examples: UInt64 = 0
+    /// Batches pushed.
+    public var batches: UInt64 = 0
+    /// Records that were no example of this schema.
+    public var undecodable: UInt64 = 0
+    /// Batches rejected because a number was not finite.
+    public var rejectedBatches: UInt64 = 0
+    /// Log-loss summed over the tasks, for a live look.
+    public var loss: Double = 0
+    /// Weights of that sum.
+    public var lossCount: Double = 0
+  }
+
+  private struct Partition {
+    let number: Int
+    let chain: ChainKey
+    /// Where shards stood when the partition was claimed: batches end there while replaying.
+    var boundaries: [Position] = []
+    var read: Position = .start
+    var forming: TrainingBatch?
+  }
+
+  public let options: TrainerOptions
+  /// Speaks to the shards.
+  public var client: ShardClient
+  /// What was counted.
+  public private(set) var counters = Counters()
+  /// Per task of the model, the last scored examples.
+  public private(set) var windows: [WindowedMetrics]
+
+  private let model: any Model
+  private let taskOfModel: [Int]
+  private let featureOfModel: [Int]
+  private var partitions: [Partition]
+  private var pulling: [TrainingBatch] = []
+  private var spareAssemblers: [BatchAssembler] = []
+  private var spareColumns: [FeatureColumns] = []
+  private var scratch = Scratch()
+  private var logits: [Float] = []
+  private var logitGradients: [Float] = []
+  private var rows: [[Float]]
+  private var rowGradients: [[Float]]
+  private var dense: [[Float]]
+  private var denseGradients: [[Float]]
+  private var isSeeking = true
+
+  /// A trainer that has not claimed its partitions yet.
+  /// - Throws: `ModelError` for options no model can be made of.
+  public init(_ options: TrainerOptions, owner: UInt64) throws {
+    self.options = options
+    model = try makeModel(options.model)
+    let schemaTasks = options.schema.tasks.map(\.name)
+    let schemaFeatures = options.schema.features.map(\.name)
+    taskOfModel = options.model.tasks.map { schemaTasks.firstIndex(of: $0.name) ?? 0 }
+    featureOfModel = options.model.features.map { schemaFeatures.firstIndex(of: $0.name) ?? 0 }
+    partitions = options.partitions.map { Partition(number: $0, chain: options.chain($0)) }
+    client = ShardClient(
+      shardCount: options.map.shardCount, chains: options.partitions.map { options.chain($0) }, owner: owner,
+      retryAfter: options.retryAfter, check: { _, welcome in options.problem(in: welcome) })
+    rows = Array(repeating: [], count: options.tableIndex.count)
+    rowGradients = rows
+    dense = model.denseTensors.map { [Float](repeating: 0, count: $0.count) }
+    denseGradients = dense
+    windows = options.model.tasks.map { _ in WindowedMetrics(capacity: 20_000) }
+  }
+
+  // MARK: Input
+
+  /// Once claimed: where to begin reading each owned partition; nil before.
+  public mutating func startPositions() -> [(partition: Int, position: Position)]? {
+    guard client.isReady else { return nil }
+    if isSeeking {
+      isSeeking = false
+      for index in partitions.indices {
+        let positions = client.claimedPositions(of: partitions[index].chain)
+        partitions[index].read = positions.min() ?? .start
+        partitions[index].boundaries = Set(positions).sorted().filter { $0 > partitions[index].read }
+      }
+    }
+    return partitions.map { ($0.number, $0.read) }
+  }
+
+  /// Whether another record of a partition may be taken now.
+  public func wantsRecord(of partition: Int) -> Bool {
+    guard client.isReady, client.failure == nil, pulling.count < 2, !isBackedUp else { return false }
+    guard let state = partitions.first(where: { $0.number == partition }) else { return false }
+    return !(state.forming.map { isFull($0) } ?? false)
+  }
+
+  /// Whether the trainer waits until kept pushes are durable, or acknowledged.
+  public var isBackedUp: Bool {
+    client.keptBytes > options.pushBufferBytes || client.batchesAhead > options.batchesAhead
+  }
+
+  /// Takes one record of a partition, in order.
+  public mutating func take(_ record: StreamRecord, of partition: Int, now: Int64) {
+    guard let index = partitions.firstIndex(where: { $0.number == partition }) else { return }
+    var batch =
+      partitions[index].forming
+      ?? TrainingBatch(
+        partition: partition, chain: partitions[index].chain, previousEnd: partitions[index].read, startedAt: now,
+        columns: spareColumns.popLast() ?? FeatureColumns(schema: options.schema),
+        assembler: spareAssemblers.popLast() ?? makeAssembler())
+    partitions[index].forming = nil
+    do {
+      var reader = record.reader
+      try batch.add(Example(decoding: &reader), at: record.position, schema: options.schema)
+    } catch {
+      counters.undecodable += 1
+    }
+    batch.recordCount += 1
+    batch.end = record.position
+    partitions[index].read = record.position
+    partitions[index].forming = batch
+  }
+
+  private func makeAssembler() -> BatchAssembler {
+    var tableOfFeature = [Int?](repeating: nil, count: options.schema.features.count)
+    for (feature, schemaIndex) in zip(options.model.features, featureOfModel) {
+      tableOfFeature[schemaIndex] = feature.table
+    }
+    return BatchAssembler(tableOfFeature: tableOfFeature, tableCount: options.tableIndex.count)
+  }
+
+  private func isFull(_ batch: TrainingBatch) -> Bool {
+    batch.recordCount >= options.batchSize || isBoundary(batch)
+  }
+
+  /// A batch ends wherever some shard stood at the claim, so that every example reaches every shard exactly once.
+  private func isBoundary(_ batch: TrainingBatch) -> Bool {
+    partitions.first { $0.number == batch.partition }?.boundaries.contains(batch.end) ?? false
+  }
+
+  // MARK: Pipeline
+
+  /// Sends pulls of full or overdue batches and trains on what has come back.
+  ///
+  /// - Parameter isDry: whether the sources have nothing more at the moment; then a waiting batch is not held back for
+  ///   the next one's pull.
+  /// - Returns: whether anything was done.
+  public mutating func work(now: Int64, isDry: Bool, scores: inout ScoreLog) throws -> Bool {
+    var didWork = false
+    for index in partitions.indices where pulling.count < 2 {
+      guard let batch = partitions[index].forming else { continue }
+      guard isFull(batch) || now - batch.startedAt >= options.flushAfter.nanoseconds else { continue }
+      partitions[index].forming = nil
+      pulling.append(sendPull(of: batch, now: now))
+      didWork = true
+    }
+    guard let first = pulling.first, pulling.count == 2 || isDry || isBackedUp else { return didWork }
+    guard let replies = client.takePull(first.ticket) else { return didWork }
+    let batch = pulling.removeFirst()
+    try train(on: batch, replies: replies, now: now, scores: &scores)
+    return true
+  }
+
+  /// Whether nothing is on its way: all records taken are pushed.
+  public var isIdle: Bool { pulling.isEmpty && partitions.allSatisfy { $0.forming == nil } }
+
+  /// The position read up to in a partition.
+  public func readPosition(of partition: Int) -> Position {
+    partitions.first { $0.number == partition }?.read ?? .start
+  }
+
+  /// When the next batch must leave although it is not full; nil when none waits.
+  public var nextFlush: Int64? {
+    partitions.compactMap { $0.forming.map { $0.startedAt + options.flushAfter.nanoseconds } }.min()
+  }
+
+  private mutating func sendPull(of forming: TrainingBatch, now: Int64) -> TrainingBatch {
+    var batch = forming
+    batch.group(by: options.map, tableIndex: options.tableIndex)
+    let (mapNumber, eventTime) = (options.map.number, batch.eventTime)
+    let hasTensors = options.map.tensorOwners(of: options)
+    batch.ticket = client.pull(now: now) { ticket, shard in
+      let parts = batch.parts[shard].filter { !$0.ids.isEmpty }
+      guard !parts.isEmpty || hasTensors.contains(shard) else { return nil }
+      return PullRequest.encoded(
+        request: ticket, mapNumber: mapNumber, eventTime: eventTime, wantsDense: hasTensors.contains(shard),
+        sections: parts.map { ($0.table, $0.ids, $0.sightings) })
+    }
+    return batch
+  }
+
+  private mutating func train(
+    on batch: TrainingBatch, replies: [PullReply?], now: Int64, scores: inout ScoreLog
+  ) throws {
+    gather(batch, replies)
+    var isRejected = batch.examples.isEmpty
+    if !isRejected {
+      let input = batch.modelBatch(options, taskOfModel: taskOfModel, featureOfModel: featureOfModel)
+      model.forward(input, rows: rows, dense: dense, scratch: &scratch, logits: &logits)
+      score(batch, &scores)
+      try scores.flush()
+      isRejected = !(logits.allSatisfy(\.isFinite) && input.dense.allSatisfy(\.isFinite))
+      if !isRejected {
+        for (task, loss) in correctedLoss(batch, input).enumerated() where loss.isFinite {
+          counters.loss += loss
+          counters.lossCount += Double(
+            stride(from: task, to: input.weights.count, by: taskOfModel.count).count { input.weights[$0] > 0 })
+        }
+        for table in rows.indices { zero(&rowGradients[table], as: rows[table]) }
+        for tensor in dense.indices { zero(&denseGradients[tensor], as: dense[tensor]) }
+        model.backward(
+          input, rows: rows, dense: dense, logitGradients: logitGradients, scratch: &scratch,
+          rowGradients: &rowGradients, denseGradients: &denseGradients)
+      } else {
+        counters.rejectedBatches += 1
+      }
+    }
+    push(batch, isRejected: isRejected, now: now)
+    counters.batches += 1
+    counters.examples += UInt64(batch.recordCount)
+    recycle(batch)
+  }
+
+  private mutating func correctedLoss(_ batch: TrainingBatch, _ input: Batch) -> [Double] {
+    guard options.correction == .loss else {
+      return Losses.weightedLogLoss(logits: logits, batch: input, gradients: &logitGradients)
+    }
+    // The logit of sampled data is the true one minus ln r.
+    var shifted = logits
+    for (example, record) in batch.examples.enumerated() {
+      for (task, schemaIndex) in taskOfModel.enumerated() where record.rates[schemaIndex] < 1 {
+        shifted[example * taskOfModel.count + task] -= logOf(record.rates[schemaIndex])
+      }
+    }
+    return Losses.weightedLogLoss(logits: shifted, batch: input, gradients: &logitGradients)
+  }
+
+  /// Puts the replies' rows in the order of the batch's unique ids.
+  private mutating func gather(_ batch: TrainingBatch, _ replies: [PullReply?]) {
+    for (table, clusterTable) in options.tableIndex.enumerated() {
+      let count = batch.assembler.uniqueIds[table].count * options.tables[clusterTable].weightCount
+      if rows[table].count != count { rows[table] = [Float](repeating: 0, count: count) }
+    }
+    for (shard, reply) in replies.enumerated() {
+      guard let reply else { continue }
+      var section = 0
+      for (table, part) in batch.parts[shard].enumerated() where !part.ids.isEmpty {
+        let width = options.tables[part.table].weightCount
+        scatter(reply.rows[section], to: part.places, width: width, in: &rows[table])
+        section += 1
+      }
+      for tensor in reply.tensors {
+        guard let own = options.tensorIndex.firstIndex(of: tensor.tensor) else { continue }
+        dense[own] = tensor.values.array
+      }
+    }
+  }
+
+  private mutating func score(_ batch: TrainingBatch, _ log: inout ScoreLog) {
+    let tasks = taskOfModel.count
+    let last = log.lastPosition[UInt32(batch.partition)] ?? .start
+    for (index, example) in batch.examples.enumerated() where batch.positions[index] > last {
+      var figures: [ScoreRecord.Task] = []
+      figures.reserveCapacity(tasks)
+      for (task, schemaIndex) in taskOfModel.enumerated() {
+        let rate = example.rates[schemaIndex]
+        var logit = logits[index * tasks + task]
+        if options.correction == .serving, rate < 1 { logit += logOf(rate) }
+        let probability = Losses.sigmoid(logit)
+        let label = example.labels[schemaIndex]
+        let value: Float = label == .masked ? .nan : (label == .positive ? 1 : 0)
+        figures.append(
+          ScoreRecord.Task(
+            label: value, prequential: probability,
+            served: schemaIndex < example.predictions.count ? example.predictions[schemaIndex] : .nan, rate: rate))
+        if label != .masked { windows[task].record(prediction: probability, label: value) }
+      }
+      log.append(
+        ScoreRecord(
+          partition: UInt32(batch.partition), position: batch.positions[index], time: example.time,
+          ordinal: example.ordinal.low, tasks: figures))
+    }
+  }
+
+  /// Sends every shard exactly one push, empty if need be.
+  private mutating func push(_ batch: TrainingBatch, isRejected: Bool, now: Int64) {
+    let stamp = Stamp(
+      chain: batch.chain, ownership: client.ownership, previousEnd: batch.previousEnd, end: batch.end,
+      exampleCount: batch.recordCount, eventTime: batch.eventTime, watermark: batch.watermark)
+    let options = options
+    let (rowGradients, denseGradients) = (rowGradients, denseGradients)
+    client.push(chain: batch.chain, end: batch.end, now: now) { request, shard in
+      let parts = isRejected ? [] : batch.parts[shard].enumerated().filter { !$0.element.ids.isEmpty }
+      let tensors =
+        isRejected ? [] : options.tensorIndex.indices.filter { options.tensors[options.tensorIndex[$0]].shard == shard }
+      var writer = ByteWriter(capacity: 1 << 16)
+      PushRequest.begin(
+        request: request, stamp: stamp, mapNumber: options.map.number, sections: parts.count, tensors: tensors.count,
+        arrivals: batch.arrivals, into: &writer)
+      for (table, part) in parts {
+        let width = options.tables[part.table].weightCount
+        PushRequest.beginSection(
+          table: part.table, ids: part.ids, sightings: part.sightings, floats: part.ids.count * width, into: &writer)
+        writer.append(Float.self, count: part.ids.count * width) { target in
+          collect(part.places, width: width, of: rowGradients[table], into: &target)
+        }
+      }
+      for tensor in tensors {
+        PushRequest.append(
+          tensor: options.tensorIndex[tensor], gradients: denseGradients[tensor], into: &writer)
+      }
+      return writer.finish()
+    }
+  }
+
+  private mutating func recycle(_ batch: TrainingBatch) {
+    var columns = batch.columns
+    columns.clear()
+    spareColumns.append(columns)
+    spareAssemblers.append(batch.assembler)
+  }
+}
+
+extension ClusterMap {
+  /// The shards that hold a dense tensor of the trainer's model.
+  func tensorOwners(of options: TrainerOptions) -> Set<Int> {
+    Set(options.tensorIndex.map { options.tensors[$0].shard })
+  }
+}

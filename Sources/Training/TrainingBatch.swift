@@ -1,0 +1,114 @@
+// One batch on its way: examples read, ids grouped by shard, pull sent, gradients made. A trainer has a few of these and
+// uses them in turn, so their memory is reused. One thread.
+
+internal import Base
+internal import Layers
+internal import Sharding
+internal import Streams
+internal import Wire
+
+/// A batch being filled, waiting for its rows, or being trained on.
+struct TrainingBatch {
+  /// What of one table one shard is asked for.
+  struct Part {
+    var table: Int
+    /// Places in the table's unique ids.
+    var places: [Int32] = []
+    var ids: [UInt64] = []
+    var sightings: [UInt32] = []
+  }
+
+  let partition: Int
+  let chain: ChainKey
+  let previousEnd: Position
+  var end: Position
+  var startedAt: Int64
+  var recordCount = 0
+  var examples: [Example] = []
+  var positions: [Position] = []
+  var columns: FeatureColumns
+  var assembler: BatchAssembler
+  var parts: [[Part]] = []
+  var ticket: UInt64 = 0
+  var eventTime: Milliseconds = .min
+  var watermark: Milliseconds = .min
+  var arrivals: [ArrivalCount] = []
+
+  init(
+    partition: Int, chain: ChainKey, previousEnd: Position, startedAt: Int64, columns: FeatureColumns,
+    assembler: BatchAssembler
+  ) {
+    self.partition = partition
+    self.chain = chain
+    self.previousEnd = previousEnd
+    end = previousEnd
+    self.startedAt = startedAt
+    self.columns = columns
+    self.assembler = assembler
+  }
+
+  mutating func add(_ example: Example, at position: Position, schema: EventSchema) throws(DecodeError) {
+    guard example.labels.count == schema.tasks.count else {
+      throw .invalid(
+        field: "labels", value: "\(example.labels.count)", expected: "\(schema.tasks.count), one per task")
+    }
+    try example.features.append(to: &columns, schema: schema)
+    examples.append(example)
+    positions.append(position)
+    eventTime = max(eventTime, example.time)
+    watermark = max(watermark, example.due)
+    guard example.arrival > 0 else { return }
+    let arrival = example.arrival / 10 * 10
+    if let last = arrivals.indices.last, arrivals[last].arrival == arrival {
+      arrivals[last].count += 1
+    } else {
+      arrivals.append(ArrivalCount(arrival: arrival, count: 1))
+    }
+  }
+
+  /// Finds the unique ids and who owns them.
+  mutating func group(by map: ClusterMap, tableIndex: [Int]) {
+    assembler.assemble(columns)
+    parts = (0..<map.shardCount).map { _ in tableIndex.map { Part(table: $0) } }
+    for table in tableIndex.indices {
+      for (place, id) in assembler.uniqueIds[table].enumerated() {
+        let shard = map.shard(of: id)
+        parts[shard][table].places.append(Int32(place))
+        parts[shard][table].ids.append(id)
+        parts[shard][table].sightings.append(assembler.sightings[table][place])
+      }
+    }
+  }
+
+  /// The model's view of the batch.
+  func modelBatch(_ options: TrainerOptions, taskOfModel: [Int], featureOfModel: [Int]) -> Batch {
+    let features = zip(options.model.features, featureOfModel).map { feature, schemaIndex in
+      FeatureColumn(
+        table: feature.table, offsets: columns.offsets[schemaIndex], rows: assembler.rowNumbers[schemaIndex])
+    }
+    var labels: [Float] = []
+    var weights: [Float] = []
+    labels.reserveCapacity(examples.count * taskOfModel.count)
+    weights.reserveCapacity(examples.count * taskOfModel.count)
+    for example in examples {
+      for (task, schemaIndex) in zip(options.model.tasks, taskOfModel) {
+        let label = example.labels[schemaIndex]
+        labels.append(label == .positive ? 1 : 0)
+        weights.append(label == .masked ? 0 : task.weight)
+      }
+    }
+    var dense: [Float] = []
+    let widths = options.schema.features.indices.filter {
+      if case .dense = options.schema.features[$0].kind { true } else { false }
+    }
+    if !widths.isEmpty, options.model.denseWidth > 0 {
+      for example in examples.indices {
+        for feature in widths {
+          guard case .dense(let width) = options.schema.features[feature].kind else { continue }
+          dense.append(contentsOf: columns.numbers[feature][(example * width)..<((example + 1) * width)])
+        }
+      }
+    }
+    return Batch(exampleCount: examples.count, features: features, dense: dense, labels: labels, weights: weights)
+  }
+}
