@@ -36,7 +36,7 @@ public struct ReplayOptions: Equatable, Sendable {
   public var latenessMilliseconds: Int64 = 0
   /// The longest window of any task: how far the last watermark lies behind the last event.
   public var largestWindowMilliseconds: Int64 = 15 * 60 * 1000
-  /// The longest time a record waits to be durable.
+  /// The longest time a record waits to be durable, or as long as the last sync took when that is longer.
   ///
   /// Default 10 ms.
   public var syncInterval = Duration.milliseconds(10)
@@ -103,7 +103,7 @@ public struct EventReplayer {
     precondition(!impressions.isEmpty && impressions.count == actions.count, "both streams need the same partitions")
     self.options = options
     self.clock = clock
-    writers = ReplayWriters(options: options, impressions: impressions, actions: actions, now: clock.monotonic())
+    writers = ReplayWriters(options: options, impressions: impressions, actions: actions, now: clock.monotonic)
     pacer = ReplayPacer(speed: options.speed, now: clock.monotonic())
   }
 
@@ -198,11 +198,11 @@ public struct EventReplayer {
           answer += 1
         }
         impression.arrival = clock.wall()
-        try writers.append(impression, now: clock.monotonic)
+        try writers.append(impression)
         progress.impressions += 1
       case .action(var action):
         action.arrival = clock.wall()
-        try writers.append(action, now: clock.monotonic)
+        try writers.append(action)
         progress.actions += 1
       case .watermark: continue
       }
