@@ -78,8 +78,9 @@ public struct Dataset: Equatable, Sendable, Codable {
     self.sources = sources
   }
 
-  /// Why the events cannot feed a cluster of this schema; empty when they can. Features the cluster does not use are no
-  /// problem.
+  /// Why the events cannot feed a cluster of this schema; empty when they can.
+  ///
+  /// Features the cluster does not use are no problem.
   public func misfits(_ configured: EventSchema) -> [String] {
     var problems: [String] = []
     let known = Dictionary(schema.features.map { ($0.name, $0.kind) }, uniquingKeysWith: { first, _ in first })

@@ -19,7 +19,9 @@ public struct ImpressionID: Hashable, Sendable, BitwiseCopyable, Comparable, Cus
   /// An integer id.
   public init(_ number: UInt64) { self.init(high: 0, low: number) }
 
-  /// A text id. The top bit of `high` is set, so that no text meets an integer.
+  /// A text id.
+  ///
+  /// The top bit of `high` is set, so that no text meets an integer.
   public init(_ text: String) {
     let hash = Hashing.xxh3Wide(text)
     self.init(high: hash.high | 1 << 63, low: hash.low)
@@ -54,7 +56,9 @@ public struct Impression: Equatable, Sendable {
   public var arrival: Milliseconds
   /// The features it was scored with.
   public var features: FeatureBlock
-  /// The served probability per task of the schema; NaN where nothing was asked. Empty when no prediction was made.
+  /// The served probability per task of the schema; NaN where nothing was asked.
+  ///
+  /// Empty when no prediction was made.
   public var predictions: [Float]
 
   /// An impression from its parts.

@@ -2,7 +2,9 @@
 
 public import Base
 
-/// One refused line: where, and why. The lines around it are not concerned.
+/// One refused line: where, and why.
+///
+/// The lines around it are not concerned.
 public struct EventFault: Error, Equatable, Sendable, CustomStringConvertible {
   /// The line, counted from 1.
   public let line: Int

@@ -49,7 +49,9 @@ public struct EventInput: ~Copyable {
     let text = try importer.sources().map { "\($0.name) \($0.bytes) \($0.changed)" }.joined(separator: "\n")
     let output = "\(directory)/imported-\(String(Hashing.xxh3(text), radix: 16))"
     var report: ImportReport?
-    if !Files.exists("\(output)/\(Dataset.manifestName)") { report = try importer.run(into: output, progress: progress) }
+    if !Files.exists("\(output)/\(Dataset.manifestName)") {
+      report = try importer.run(into: output, progress: progress)
+    }
     return try EventInput(directory: output, schema: schema, imported: report, options: options)
   }
 

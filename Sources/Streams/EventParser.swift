@@ -7,11 +7,17 @@ public import Base
 public struct EventParser: ~Copyable {
   /// Limits of what is believed.
   public struct Options: Equatable, Sendable {
-    /// The most bytes a line may have. Default 1 MiB, the limit of a feature block.
+    /// The most bytes a line may have.
+    ///
+    /// Default 1 MiB, the limit of a feature block.
     public var lineByteLimit = 1 << 20
-    /// The event times that can be meant. Default 1990 to 2100, which refuses seconds and microseconds.
+    /// The event times that can be meant.
+    ///
+    /// Default 1990 to 2100, which refuses seconds and microseconds.
     public var times: ClosedRange<Milliseconds> = 631_152_000_000...4_102_444_800_000
-    /// Features that lines may have though the schema has not: they are skipped. For datasets richer than the model.
+    /// Features that lines may have though the schema has not: they are skipped.
+    ///
+    /// For datasets richer than the model.
     public var ignoredFeatures: Set<String> = []
 
     /// The defaults.
@@ -38,7 +44,9 @@ public struct EventParser: ~Copyable {
     json = JSONText(limit: options.lineByteLimit)
   }
 
-  /// The event that `line` holds. `number` is only for the error.
+  /// The event that `line` holds.
+  ///
+  /// `number` is only for the error.
   public mutating func parse(_ line: RawSpan, line number: Int) throws(EventFault) -> Event {
     do throws(EventFault.Reason) {
       guard line.byteCount <= options.lineByteLimit else {

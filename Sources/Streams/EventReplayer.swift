@@ -20,21 +20,33 @@ public struct ServedPrediction: Equatable, Sendable {
 
 /// How a replay is done.
 public struct ReplayOptions: Equatable, Sendable {
-  /// How fast. Default: as fast as the cluster takes it.
+  /// How fast.
+  ///
+  /// Default: as fast as the cluster takes it.
   public var speed = ReplaySpeed.maximum
-  /// The share of impressions a prediction is asked for, chosen by impression id. Default all.
+  /// The share of impressions a prediction is asked for, chosen by impression id.
+  ///
+  /// Default all.
   public var predictedShare = 1.0
-  /// The most events taken at a time. Their impressions are asked for together, so it bounds how old a prediction is.
+  /// The most events taken at a time.
+  ///
+  /// Their impressions are asked for together, so it bounds how old a prediction is.
   public var chunkEvents = 256
   /// How far behind the latest event time an event may be without being late; 0 for events in time order.
   public var latenessMilliseconds: Int64 = 0
   /// The longest window of any task: how far the last watermark lies behind the last event.
   public var largestWindowMilliseconds: Int64 = 15 * 60 * 1000
-  /// The longest time a record waits to be durable. Default 10 ms.
+  /// The longest time a record waits to be durable, or as long as the last sync took when that is longer.
+  ///
+  /// Default 10 ms.
   public var syncInterval = Duration.milliseconds(10)
-  /// The most bytes that wait to be durable. Default 256 KiB.
+  /// The most bytes that wait to be durable.
+  ///
+  /// Default 256 KiB.
   public var syncBytes = 256 << 10
-  /// The longest time between watermarks while event time moves. Default 50 ms.
+  /// The longest time between watermarks while event time moves.
+  ///
+  /// Default 50 ms.
   public var watermarkInterval = Duration.milliseconds(50)
 
   /// The defaults.
@@ -91,7 +103,7 @@ public struct EventReplayer {
     precondition(!impressions.isEmpty && impressions.count == actions.count, "both streams need the same partitions")
     self.options = options
     self.clock = clock
-    writers = ReplayWriters(options: options, impressions: impressions, actions: actions, now: clock.monotonic())
+    writers = ReplayWriters(options: options, impressions: impressions, actions: actions, now: clock.monotonic)
     pacer = ReplayPacer(speed: options.speed, now: clock.monotonic())
   }
 
@@ -186,11 +198,11 @@ public struct EventReplayer {
           answer += 1
         }
         impression.arrival = clock.wall()
-        try writers.append(impression, now: clock.monotonic)
+        try writers.append(impression)
         progress.impressions += 1
       case .action(var action):
         action.arrival = clock.wall()
-        try writers.append(action, now: clock.monotonic)
+        try writers.append(action)
         progress.actions += 1
       case .watermark: continue
       }

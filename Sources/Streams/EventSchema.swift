@@ -13,6 +13,17 @@ public enum FeatureKind: Equatable, Sendable, Codable {
   case dense(width: Int)
 }
 
+extension FeatureKind {
+  /// The kind as it enters the schema number; part of stored formats.
+  var code: String {
+    switch self {
+    case .id: "id"
+    case .ids(let limit): "ids(limit: \(limit))"
+    case .dense(let width): "dense(width: \(width))"
+    }
+  }
+}
+
 /// One feature of an impression.
 public struct FeatureSpec: Equatable, Sendable, Codable {
   /// The name in events and configuration.
@@ -86,7 +97,7 @@ public struct EventSchema: Equatable, Sendable, Codable {
 
   /// A number that changes when features are added, removed, reordered or change kind; stored in every feature block.
   public var number: UInt32 {
-    let text = features.map { "\($0.name):\($0.kind)" }.joined(separator: "|")
+    let text = features.map { "\($0.name):\($0.kind.code)" }.joined(separator: "|")
     return UInt32(truncatingIfNeeded: Hashing.xxh3(text))
   }
 }

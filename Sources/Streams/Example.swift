@@ -18,8 +18,9 @@ public struct Example: Equatable, Sendable {
   public var impression: ImpressionID
   /// When the impression was shown, event time.
   public var time: Milliseconds
-  /// The impression's place among all impressions: its position in its stream's partition. With `time` it gives the
-  /// impression order that `last20` is defined on.
+  /// The impression's place among all impressions: its position in its stream's partition.
+  ///
+  /// With `time` it gives the impression order that `last20` is defined on.
   public var ordinal: Position
   /// The event time at which these labels became due.
   public var due: Milliseconds

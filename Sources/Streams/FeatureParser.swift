@@ -19,7 +19,9 @@ package struct NameTable {
     self.indices = indices
   }
 
-  /// The index of the name a key holds. Keys mostly come in schema order, so the `expecting` one is tried first.
+  /// The index of the name a key holds.
+  ///
+  /// Keys mostly come in schema order, so the `expecting` one is tried first.
   package func index(of key: JSONToken, in json: borrowing JSONText, expecting: Int) -> Int? {
     if expecting < bytes.count, json.text(key, is: bytes[expecting]) { return expecting }
     guard let index = indices[Hashing.xxh3(json.bytes(of: key))], json.text(key, is: bytes[index]) else { return nil }
@@ -81,7 +83,9 @@ package struct FeatureParser {
     }
   }
 
-  /// Checks a feature's value and gives the bytes its values take. Null is as good as absent.
+  /// Checks a feature's value and gives the bytes its values take.
+  ///
+  /// Null is as good as absent.
   private mutating func measure(_ json: borrowing JSONText, feature index: Int) throws(EventFault.Reason) -> Int {
     let spec = specs[index]
     let token = found[index] == 0 ? nil : json[found[index]]
@@ -118,7 +122,8 @@ package struct FeatureParser {
       }
       guard token.kind == .list else {
         throw .wrongType(
-          field: spec.name, found: token.kind.words, expected: "a list of \(width) \(width == 1 ? "number" : "numbers")")
+          field: spec.name, found: token.kind.words, expected: "a list of \(width) \(width == 1 ? "number" : "numbers")"
+        )
       }
       guard token.count == width else { throw .wrongWidth(feature: spec.name, count: token.count, width: width) }
       for element in 0..<width {

@@ -77,8 +77,11 @@ public struct EventEncoder: Sendable {
     return String(decoding: writer.finish().array, as: UTF8.self) + ":"
   }
 
-  /// Appends an event as one JSON object, without a line end. Ids stay integers: a text that was hashed comes out as its
-  /// hash, which means the same to every reader of the schema.
+  /// Appends an event as one JSON object, without a line end.
+  ///
+  /// Ids stay integers: a text that was hashed comes out as its hash, which means the same to every reader of the
+  /// schema.
+  ///
   /// - Throws: `DecodeError` when the features are not of this schema; nothing useful is appended then.
   public func append(_ event: Event, to writer: inout ByteWriter) throws(DecodeError) {
     switch event {
@@ -106,8 +109,9 @@ public struct EventEncoder: Sendable {
     }
   }
 
-  /// Appends a feature block as the JSON object that impressions and prediction requests carry. Empty features are left
-  /// out.
+  /// Appends a feature block as the JSON object that impressions and prediction requests carry.
+  ///
+  /// Empty features are left out.
   public func append(_ features: FeatureBlock, to writer: inout ByteWriter) throws(DecodeError) {
     let values = try features.values(of: schema)
     writer.append(text: "{")

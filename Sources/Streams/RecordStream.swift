@@ -17,7 +17,9 @@ public struct StreamRecord: Sendable {
   }
 }
 
-/// Takes the records of one partition of a stream. One writer per partition.
+/// Takes the records of one partition of a stream.
+///
+/// One writer per partition.
 public protocol RecordSink: ~Copyable {
   /// Appends a record and gives the position of its end. It is durable only after `sync`.
   @discardableResult

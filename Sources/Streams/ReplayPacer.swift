@@ -48,7 +48,9 @@ public struct ReplayPacer: Sendable {
     origin = now
   }
 
-  /// When the next event of the replay is due, monotonic nanoseconds. Call it once per event, in order.
+  /// When the next event of the replay is due, monotonic nanoseconds.
+  ///
+  /// Call it once per event, in order.
   public mutating func deadline(of event: Event) -> Int64 {
     let time = event.time
     let first = firstTime ?? time

@@ -11,6 +11,9 @@ struct ReplayWriters {
   private var waitingBytes = 0
   /// When the oldest record that is not durable must be.
   private var nextSync: Int64 = .max
+  /// How long the last sync took: on a slow disk at least as long is spent sending before the next.
+  private var syncNanoseconds: Int64 = 0
+  private let now: () -> Int64
   private var nextWatermark: Int64
   private var watermark: Milliseconds = .min
   /// The latest event time appended; the least there is before the first.
@@ -19,23 +22,24 @@ struct ReplayWriters {
   /// Far enough from the end of Int64 for a lateness to be taken away.
   private static let noTime: Milliseconds = .min / 2
 
-  init(options: ReplayOptions, impressions: [any RecordSink], actions: [any RecordSink], now: Int64) {
+  init(options: ReplayOptions, impressions: [any RecordSink], actions: [any RecordSink], now: @escaping () -> Int64) {
     self.options = options
     self.impressions = impressions
     self.actions = actions
-    nextWatermark = now
+    self.now = now
+    nextWatermark = now()
   }
 
-  mutating func append(_ impression: Impression, now: () -> Int64) throws(StreamError) {
+  mutating func append(_ impression: Impression) throws(StreamError) {
     let partition = StreamLocation.partition(of: impression.id, count: impressions.count)
     waitingBytes += try Self.append(.impression(impression), to: &impressions[partition])
-    try appended(at: impression.time, now: now)
+    try appended(at: impression.time)
   }
 
-  mutating func append(_ action: Action, now: () -> Int64) throws(StreamError) {
+  mutating func append(_ action: Action) throws(StreamError) {
     let partition = StreamLocation.partition(of: action.impression, count: actions.count)
     waitingBytes += try Self.append(.action(action), to: &actions[partition])
-    try appended(at: action.time, now: now)
+    try appended(at: action.time)
   }
 
   private static func append(_ event: Event, to sink: inout any RecordSink) throws(StreamError) -> Int {
@@ -45,9 +49,9 @@ struct ReplayWriters {
     return writer.count
   }
 
-  private mutating func appended(at time: Milliseconds, now: () -> Int64) throws(StreamError) {
+  private mutating func appended(at time: Milliseconds) throws(StreamError) {
     latestTime = max(latestTime, time)
-    if nextSync == .max { nextSync = now() + options.syncInterval.nanoseconds }
+    startSyncTimer()
     if waitingBytes >= options.syncBytes { try sync() }
   }
 
@@ -55,7 +59,7 @@ struct ReplayWriters {
   /// - Parameter reached: event time that has passed though no event came; the least there is when unknown.
   mutating func tick(now: Int64, reached: Milliseconds) throws(StreamError) {
     if now >= nextWatermark, latestTime > Self.noTime {
-      try write(watermark: max(latestTime, reached) - options.latenessMilliseconds, now: now)
+      try write(watermark: max(latestTime, reached) - options.latenessMilliseconds)
       nextWatermark = now + options.watermarkInterval.nanoseconds
     }
     try syncWaiting(now: now)
@@ -66,26 +70,36 @@ struct ReplayWriters {
     if now >= nextSync { try sync() }
   }
 
-  private mutating func write(watermark time: Milliseconds, now: Int64) throws(StreamError) {
+  private mutating func write(watermark time: Milliseconds) throws(StreamError) {
     guard time > watermark else { return }
     watermark = time
-    for partition in impressions.indices { waitingBytes += try Self.append(.watermark(time: time), to: &impressions[partition]) }
-    for partition in actions.indices { waitingBytes += try Self.append(.watermark(time: time), to: &actions[partition]) }
-    if nextSync == .max { nextSync = now + options.syncInterval.nanoseconds }
+    for partition in impressions.indices {
+      waitingBytes += try Self.append(.watermark(time: time), to: &impressions[partition])
+    }
+    for partition in actions.indices {
+      waitingBytes += try Self.append(.watermark(time: time), to: &actions[partition])
+    }
+    startSyncTimer()
+  }
+
+  private mutating func startSyncTimer() {
+    if nextSync == .max { nextSync = now() + max(options.syncInterval.nanoseconds, syncNanoseconds) }
   }
 
   private mutating func sync() throws(StreamError) {
+    let began = now()
     for partition in impressions.indices { try impressions[partition].sync() }
     for partition in actions.indices { try actions[partition].sync() }
     waitingBytes = 0
     nextSync = .max
+    syncNanoseconds = now() - began
   }
 
   /// Syncs all; when the replay is complete a last watermark first closes every window.
   mutating func finish(isComplete: Bool) throws(StreamError) {
     if isComplete, latestTime > Self.noTime {
       let (time, overflow) = latestTime.addingReportingOverflow(options.largestWindowMilliseconds + 1)
-      try write(watermark: overflow ? .max : time, now: 0)
+      try write(watermark: overflow ? .max : time)
     }
     try sync()
   }

@@ -4,13 +4,17 @@
 public import Base
 internal import Glibc
 
-/// What synthetic traffic is like. Times are event time.
+/// What synthetic traffic is like.
+///
+/// Times are event time.
 public struct TrafficOptions: Equatable, Sendable {
   /// Everything random comes from it.
   public var seed: UInt64 = 1
   /// How many impressions; nil never ends.
   public var impressions: Int?
-  /// The time of the first impression. Default 2025-01-01.
+  /// The time of the first impression.
+  ///
+  /// Default 2025-01-01.
   public var startTime: Milliseconds = 1_735_689_600_000
   /// Impressions a second of event time, on average.
   public var impressionsPerSecond = 50.0

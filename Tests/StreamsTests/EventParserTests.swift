@@ -55,7 +55,8 @@ import Testing
   }
 
   @Test func `every 64-bit integer is an id, a negative one by its two's complement`() throws {
-    for (text, id) in [("0", 0), ("18446744073709551615", UInt64.max), ("-1", .max), ("-9223372036854775808", 1 << 63)] {
+    for (text, id) in [("0", 0), ("18446744073709551615", UInt64.max), ("-1", .max), ("-9223372036854775808", 1 << 63)]
+    {
       #expect(try values(#"{"user_id":\#(text)}"#)[0] == .ids([id]))
     }
   }
@@ -75,58 +76,103 @@ import Testing
   @Test(arguments: [
     ("", "line 7: not a JSON object: Empty: no JSON found"),
     ("[1]", "line 7: not a JSON object: the line is a list"),
-    (#"{"type":"impression""#, "line 7: not a JSON object: The JSON document has an improper structure: missing or "
-      + "superfluous commas, braces, missing keys, etc."),
+    (
+      #"{"type":"impression""#,
+      "line 7: not a JSON object: The JSON document has an improper structure: missing or "
+        + "superfluous commas, braces, missing keys, etc."
+    ),
     (#"{"time":1700000000000}"#, "line 7: the event has no 'type'"),
-    (#"{"type":"view","time":1700000000000}"#, "line 7: type is 'view'; expected 'impression', 'action' or 'watermark'"),
+    (
+      #"{"type":"view","time":1700000000000}"#, "line 7: type is 'view'; expected 'impression', 'action' or 'watermark'"
+    ),
     (#"{"type":3}"#, "line 7: 'type' is an integer; expected a text"),
     (#"{"type":"impression","time":1700000000000}"#, "line 7: the impression has no 'id'"),
     (#"{"type":"impression","id":1}"#, "line 7: the impression has no 'time'"),
     (#"{"type":"impression","id":1.5,"time":1}"#, "line 7: 'id' is a fraction; expected an integer or a text"),
-    (#"{"type":"impression","id":1,"time":1700000000}"#,
-     "line 7: time is 1700000000; expected UTC milliseconds in 631152000000...4102444800000; this looks like seconds"),
-    (#"{"type":"impression","id":1,"time":-5}"#,
-     "line 7: time is -5; expected UTC milliseconds in 631152000000...4102444800000"),
-    (#"{"type":"watermark","time":9223372036854775807}"#,
-     "line 7: time is 9223372036854775807; expected UTC milliseconds in 631152000000...4102444800000"),
-    (#"{"type":"impression","id":1,"time":"now"}"#,
-     "line 7: 'time' is a text; expected an integer, UTC milliseconds"),
-    (#"{"type":"impression","id":1,"time":1700000000000,"features":{"usr":1}}"#,
-     "line 7: unknown feature 'usr'; the schema has user_id, tags, title, age, box"),
-    (#"{"type":"impression","id":1,"time":1700000000000,"features":{"user_id":1.5}}"#,
-     "line 7: 'user_id' is a fraction; expected an integer or a text"),
-    (#"{"type":"impression","id":1,"time":1700000000000,"features":{"user_id":[1]}}"#,
-     "line 7: 'user_id' is a list; expected an integer or a text"),
-    (#"{"type":"impression","id":1,"time":1700000000000,"features":{"tags":7}}"#,
-     "line 7: 'tags' is an integer; expected a list of integers or texts"),
-    (#"{"type":"impression","id":1,"time":1700000000000,"features":{"tags":[1,true]}}"#,
-     "line 7: 'tags[1]' is a boolean; expected an integer or a text"),
-    (#"{"type":"impression","id":1,"time":1700000000000,"features":{"tags":[1,2,3,4]}}"#,
-     "line 7: feature 'tags' has 4 ids; the limit is 3"),
-    (#"{"type":"impression","id":1,"time":1700000000000,"features":{"box":[1]}}"#,
-     "line 7: feature 'box' has 1 numbers; expected 2"),
-    (#"{"type":"impression","id":1,"time":1700000000000,"features":{"box":[1,1e300]}}"#,
-     "line 7: feature 'box' has a number outside the range of float32"),
-    (#"{"type":"impression","id":1,"time":1700000000000,"features":{"user_id":1,"user_id":2}}"#,
-     "line 7: 'user_id' is there twice"),
-    (#"{"type":"impression","id":1,"time":1700000000000,"features":[]}"#,
-     "line 7: 'features' is a list; expected an object"),
-    (#"{"type":"impression","id":1,"time":1700000000000,"prediction":{"buy":0.5}}"#,
-     "line 7: unknown task 'buy' in the prediction; the schema has is_click, is_like"),
-    (#"{"type":"impression","id":1,"time":1700000000000,"prediction":{"is_like":1.5}}"#,
-     "line 7: the prediction of 'is_like' is 1.5; expected 0...1"),
+    (
+      #"{"type":"impression","id":1,"time":1700000000}"#,
+      "line 7: time is 1700000000; expected UTC milliseconds in 631152000000...4102444800000; this looks like seconds"
+    ),
+    (
+      #"{"type":"impression","id":1,"time":-5}"#,
+      "line 7: time is -5; expected UTC milliseconds in 631152000000...4102444800000"
+    ),
+    (
+      #"{"type":"watermark","time":9223372036854775807}"#,
+      "line 7: time is 9223372036854775807; expected UTC milliseconds in 631152000000...4102444800000"
+    ),
+    (
+      #"{"type":"impression","id":1,"time":"now"}"#,
+      "line 7: 'time' is a text; expected an integer, UTC milliseconds"
+    ),
+    (
+      #"{"type":"impression","id":1,"time":1700000000000,"features":{"usr":1}}"#,
+      "line 7: unknown feature 'usr'; the schema has user_id, tags, title, age, box"
+    ),
+    (
+      #"{"type":"impression","id":1,"time":1700000000000,"features":{"user_id":1.5}}"#,
+      "line 7: 'user_id' is a fraction; expected an integer or a text"
+    ),
+    (
+      #"{"type":"impression","id":1,"time":1700000000000,"features":{"user_id":[1]}}"#,
+      "line 7: 'user_id' is a list; expected an integer or a text"
+    ),
+    (
+      #"{"type":"impression","id":1,"time":1700000000000,"features":{"tags":7}}"#,
+      "line 7: 'tags' is an integer; expected a list of integers or texts"
+    ),
+    (
+      #"{"type":"impression","id":1,"time":1700000000000,"features":{"tags":[1,true]}}"#,
+      "line 7: 'tags[1]' is a boolean; expected an integer or a text"
+    ),
+    (
+      #"{"type":"impression","id":1,"time":1700000000000,"features":{"tags":[1,2,3,4]}}"#,
+      "line 7: feature 'tags' has 4 ids; the limit is 3"
+    ),
+    (
+      #"{"type":"impression","id":1,"time":1700000000000,"features":{"box":[1]}}"#,
+      "line 7: feature 'box' has 1 numbers; expected 2"
+    ),
+    (
+      #"{"type":"impression","id":1,"time":1700000000000,"features":{"box":[1,1e300]}}"#,
+      "line 7: feature 'box' has a number outside the range of float32"
+    ),
+    (
+      #"{"type":"impression","id":1,"time":1700000000000,"features":{"user_id":1,"user_id":2}}"#,
+      "line 7: 'user_id' is there twice"
+    ),
+    (
+      #"{"type":"impression","id":1,"time":1700000000000,"features":[]}"#,
+      "line 7: 'features' is a list; expected an object"
+    ),
+    (
+      #"{"type":"impression","id":1,"time":1700000000000,"prediction":{"buy":0.5}}"#,
+      "line 7: unknown task 'buy' in the prediction; the schema has is_click, is_like"
+    ),
+    (
+      #"{"type":"impression","id":1,"time":1700000000000,"prediction":{"is_like":1.5}}"#,
+      "line 7: the prediction of 'is_like' is 1.5; expected 0...1"
+    ),
     (#"{"type":"impression","id":1,"id":2}"#, "line 7: 'id' is there twice"),
-    (#"{"type":"impression","id":1,"time":1700000000000,"user":3}"#,
-     "line 7: an event has no field 'user'; has type, id, time, features, prediction, impression, action"),
+    (
+      #"{"type":"impression","id":1,"time":1700000000000,"user":3}"#,
+      "line 7: an event has no field 'user'; has type, id, time, features, prediction, impression, action"
+    ),
     (#"{"type":"action","impression":1,"time":1700000000000}"#, "line 7: the action has no 'action'"),
     (#"{"type":"action","action":"click","time":1700000000000}"#, "line 7: the action has no 'impression'"),
-    (#"{"type":"action","impression":1,"action":"","time":1700000000000}"#,
-     "line 7: the action's name has 0 bytes; expected 1...256"),
-    (#"{"type":"action","id":1,"action":"click","time":1700000000000}"#,
-     "line 7: an action has no field 'id'; has type, impression, action, time"),
+    (
+      #"{"type":"action","impression":1,"action":"","time":1700000000000}"#,
+      "line 7: the action's name has 0 bytes; expected 1...256"
+    ),
+    (
+      #"{"type":"action","id":1,"action":"click","time":1700000000000}"#,
+      "line 7: an action has no field 'id'; has type, impression, action, time"
+    ),
     (#"{"type":"watermark","id":1,"time":1700000000000}"#, "line 7: a watermark has no field 'id'; has type, time"),
-    (#"{"type":"impression","id":18446744073709551616,"time":1700000000000}"#,
-     "line 7: not a JSON object: Problem while parsing a number"),
+    (
+      #"{"type":"impression","id":18446744073709551616,"time":1700000000000}"#,
+      "line 7: not a JSON object: Problem while parsing a number"
+    ),
   ])
   func `a refused line says what was found and what was expected`(line: String, expected: String) {
     #expect(problem(line) == expected)
