@@ -2,5 +2,6 @@
 // compares it with; the fast one is chosen at run time, so that one binary runs on every x86-64 and on other CPUs.
 #pragma once
 #include "crc32c.h"
+#include "embeddings.h"
 #include "posix.h"
 #include "replica.h"

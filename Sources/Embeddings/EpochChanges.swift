@@ -1,0 +1,155 @@
+// What changed in the open epoch, and the frozen list of the one being copied out. Two flag bits per row, one for even
+// and one for odd epochs, make closing an epoch a swap of lists: it costs the same however many rows are held or changed.
+// A frozen row that is about to change is saved first, as it was.
+// Owned by the table's thread.
+
+internal import Base
+
+/// A change that is not a row: a removed id (value 0), or the count of an id that has no row yet.
+struct LoggedChange: BitwiseCopyable {
+  var id: UInt64
+  var value: UInt32
+}
+
+/// The touched rows and logged changes of the open epoch and of the frozen one.
+struct EpochChanges: ~Copyable {
+  /// 0 or 1: which of a row's touched flags belongs to the open epoch.
+  private(set) var parity: UInt32 = 0
+  private var touched = ChunkedList<UInt32>()
+  private var log = ChunkedList<LoggedChange>()
+  private var frozenTouched = ChunkedList<UInt32>()
+  private var frozenLog = ChunkedList<LoggedChange>()
+  var saved: SavedRows
+  private var nextTouched = 0
+  private var nextLogged = 0
+  /// True from `close` until everything frozen has been taken.
+  var isPending = false
+  /// The watermark when the frozen epoch was closed.
+  private(set) var frozenWatermark: Milliseconds?
+  /// True when the frozen epoch's watermark was not written out yet.
+  private(set) var mustWriteWatermark = false
+  private var lastWatermark: Milliseconds?
+
+  init(floatCount: Int) { saved = SavedRows(floatCount: floatCount) }
+
+  /// Notes a change of a row, after saving it if the frozen epoch still needs it as it was.
+  @inline(__always) mutating func touch(_ row: UInt32, in rows: borrowing RowStore) {
+    let flags = rows.flags(row)
+    let now = RowStore.touched(parity)
+    let frozen = RowStore.touched(1 - parity)
+    if flags & (now | frozen) == now { return }
+    if flags & frozen != 0 { saved.append(row, from: rows) }
+    rows.setFlags(row, (flags | now) & ~frozen)
+    if flags & now == 0 { touched.append(row) }
+  }
+
+  /// Saves a row that is about to change in a way that is no change of this epoch.
+  mutating func preserve(_ row: UInt32, in rows: borrowing RowStore) {
+    let flags = rows.flags(row)
+    let frozen = RowStore.touched(1 - parity)
+    guard flags & frozen != 0 else { return }
+    saved.append(row, from: rows)
+    rows.setFlags(row, flags & ~frozen)
+  }
+
+  /// Prepares a row number just given out: if the frozen epoch names it, it was dead then.
+  func forgetFrozen(_ row: UInt32, in rows: borrowing RowStore) {
+    rows.setFlags(row, rows.flags(row) & ~RowStore.touched(1 - parity))
+  }
+
+  @inline(__always) mutating func note(_ id: UInt64, value: UInt32) {
+    log.append(LoggedChange(id: id, value: value))
+  }
+
+  mutating func close(watermark: Milliseconds?) {
+    precondition(!isPending, "the previous epoch has not been copied out")
+    swap(&touched, &frozenTouched)
+    swap(&log, &frozenLog)
+    touched.clear()
+    log.clear()
+    parity = 1 - parity
+    nextTouched = 0
+    nextLogged = 0
+    frozenWatermark = watermark
+    mustWriteWatermark = watermark != lastWatermark
+    lastWatermark = watermark
+    isPending = true
+  }
+
+  mutating func wroteWatermark() { mustWriteWatermark = false }
+
+  /// The next logged change, in order.
+  func peekLogged() -> LoggedChange? { nextLogged < frozenLog.count ? frozenLog[nextLogged] : nil }
+  mutating func skipLogged() { nextLogged += 1 }
+
+  /// The next frozen row that has not been saved; the caller copies it before anything else happens.
+  mutating func takeRow(of rows: borrowing RowStore) -> UInt32? {
+    while nextTouched < frozenTouched.count {
+      let ahead = nextTouched + 8
+      if ahead < frozenTouched.count, frozenTouched[ahead] < rows.end { rows.prefetch(frozenTouched[ahead]) }
+      let row = frozenTouched[nextTouched]
+      nextTouched += 1
+      guard row < rows.end else { continue }
+      let flags = rows.flags(row)
+      let frozen = RowStore.touched(1 - parity)
+      guard flags & frozen != 0 else { continue }
+      rows.setFlags(row, flags & ~frozen)
+      if flags & RowStore.live != 0 { return row }
+    }
+    return nil
+  }
+
+  var bytes: Int { touched.bytes + frozenTouched.bytes + log.bytes + frozenLog.bytes + saved.bytes }
+}
+
+/// Copies of frozen rows that changed before they were copied out.
+@safe struct SavedRows: ~Copyable {
+  private static let chunkRows = 256
+  private let floatCount: Int
+  private var ids = ChunkedList<UInt64>()
+  private var seen = ChunkedList<UInt32>()
+  private var frequencies = ChunkedList<UInt32>()
+  private var chunks: [UnsafeMutablePointer<Float>] = unsafe []
+  private var next = 0
+
+  init(floatCount: Int) { self.floatCount = floatCount }
+
+  deinit { for unsafe chunk in unsafe chunks { unsafe chunk.deallocate() } }
+
+  mutating func append(_ row: UInt32, from rows: borrowing RowStore) {
+    let (chunk, place) = ids.count.quotientAndRemainder(dividingBy: Self.chunkRows)
+    if unsafe chunk == chunks.count { unsafe chunks.append(.allocate(capacity: Self.chunkRows * floatCount)) }
+    ids.append(rows.id(row))
+    seen.append(rows.seen(row))
+    frequencies.append(rows.frequency(row))
+    unsafe (chunks[chunk] + place * floatCount).update(from: rows.floats(row), count: floatCount)
+  }
+
+  var remaining: Int { ids.count - next }
+
+  func id(_ index: Int) -> UInt64 { ids[next + index] }
+  func seen(_ index: Int) -> UInt32 { seen[next + index] }
+  func frequency(_ index: Int) -> UInt32 { frequencies[next + index] }
+  @_lifetime(borrow self) func floats(_ index: Int) -> Span<Float> {
+    let (chunk, place) = (next + index).quotientAndRemainder(dividingBy: Self.chunkRows)
+    precondition(next + index < ids.count, "saved row \(next + index) of \(ids.count)")
+    let span = unsafe Span(_unsafeStart: chunks[chunk] + place * floatCount, count: floatCount)
+    return unsafe _overrideLifetime(span, borrowing: self)
+  }
+
+  /// Forgets the first `count`; all of them at the end give the memory back but for what a next epoch needs.
+  mutating func drop(_ count: Int) {
+    next += count
+    guard next == ids.count else { return }
+    let needed = (ids.count + Self.chunkRows - 1) / Self.chunkRows
+    while unsafe chunks.count > needed { unsafe chunks.removeLast().deallocate() }
+    ids.clear()
+    seen.clear()
+    frequencies.clear()
+    next = 0
+  }
+
+  var bytes: Int {
+    unsafe chunks.count * Self.chunkRows * floatCount * 4 + ids.bytes + seen.bytes + frequencies.bytes
+  }
+}

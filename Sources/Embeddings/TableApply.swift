@@ -1,0 +1,108 @@
+// Recovery: sections of blocks and checkpoints, replayed in order, make the table that wrote them.
+
+public import Base
+
+extension Table {
+  /// Replays one section. It is checked whole before anything is changed.
+  /// - Throws: `DecodeError` when the bytes are damaged, or of a table of another shape.
+  public mutating func apply(section reader: inout ByteReader) throws(DecodeError) {
+    try apply(CutSection(&reader, weightCount: weightCount))
+  }
+
+  /// Replays a section already parsed.
+  /// - Throws: `DecodeError` when it is of a table of another shape.
+  public mutating func apply(_ section: CutSection) throws(DecodeError) {
+    try check(section)
+    if let watermark = section.watermark { clock.advance(to: watermark) }
+    let tombstones = section.tombstones.span
+    for place in tombstones.indices { erase(tombstones[place]) }
+    try applyCounts(section)
+    let ids = section.ids.span
+    let seen = section.seen.span
+    let frequencies = section.frequencies.span
+    let floats = section.floats.span
+    for place in ids.indices {
+      let row = try row(for: ids[place])
+      changes.preserve(row, in: rows)
+      rows.setSeen(row, seen[place])
+      rows.setFrequency(row, frequencies.isEmpty ? 1 : frequencies[place])
+      rows.setFloats(row, floats.extracting(place * floatCount..<(place + 1) * floatCount))
+    }
+    let lines = section.sketchLines.span
+    for line in 0..<lines.count / Sketch.lineBytes {
+      let bytes = lines.extracting(line * Sketch.lineBytes..<(line + 1) * Sketch.lineBytes)
+      sketch.setLine(Int(section.firstSketchLine) + line, bytes)
+    }
+    eviction.reset()
+    noteMoves()
+  }
+
+  private func check(_ section: CutSection) throws(DecodeError) {
+    func require(_ condition: Bool, _ field: String, _ value: String, _ expected: String) throws(DecodeError) {
+      if !condition { throw .invalid(field: "table '\(options.name)': \(field)", value: value, expected: expected) }
+    }
+    try require(section.weightCount == weightCount, "weights per row", "\(section.weightCount)", "\(weightCount)")
+    try require(section.floatCount == floatCount, "floats per row", "\(section.floatCount)", "\(floatCount)")
+    let counts = section.countedIDs.count
+    try require(
+      counts == 0 || section.countKind == countKind, "kind of counts", "\(section.countKind)", "\(countKind)")
+    if countKind == .exact {
+      let values = section.countedValues.span
+      for place in values.indices {
+        let count = values[place] & 0xFFFF
+        try require(
+          values[place] < CuckooIndex.pending && count >= 1 && count < 0xFFFF, "count", "\(values[place])",
+          "a stamp of 15 bits and 1 to 65534")
+      }
+    }
+    let lines = UInt64(section.sketchLines.count / Sketch.lineBytes)
+    let room = countKind == .sketch ? UInt64(sketch.lineCount) : 0
+    try require(
+      lines <= room && section.firstSketchLine <= room - lines, "sketch lines",
+      "\(section.firstSketchLine) and \(lines) more", "to lie within the \(room) of this table")
+  }
+
+  private mutating func erase(_ id: UInt64) {
+    let value = index.find(id)
+    guard value != CuckooIndex.empty else { return }
+    if value & CuckooIndex.pending == 0 {
+      changes.preserve(value, in: rows)
+      rows.free(value)
+    }
+    index.remove(id)
+  }
+
+  private mutating func applyCounts(_ section: CutSection) throws(DecodeError) {
+    let ids = section.countedIDs.span
+    let values = section.countedValues.span
+    for place in ids.indices {
+      if countKind == .sketch {
+        sketch.raise(
+          ids[place], to: Int(values[place] >> 16), generation: UInt16(truncatingIfNeeded: values[place]))
+      } else {
+        if index.find(ids[place]) & CuckooIndex.pending == 0 { erase(ids[place]) }
+        try put(ids[place], CuckooIndex.pending | values[place])
+      }
+    }
+  }
+
+  private mutating func row(for id: UInt64) throws(DecodeError) -> UInt32 {
+    let value = index.find(id)
+    if value & CuckooIndex.pending == 0 { return value }
+    let row = rows.allocate(for: id)
+    changes.forgetFrozen(row, in: rows)
+    do throws(DecodeError) { try put(id, row) } catch {
+      rows.free(row)
+      throw error
+    }
+    return row
+  }
+
+  private mutating func put(_ id: UInt64, _ value: UInt32) throws(DecodeError) {
+    if index.find(id) != CuckooIndex.empty {
+      index.replace(id, with: value)
+    } else if !index.insert(id, value: value) {
+      throw .invalid(field: "ids", value: "\(id)", expected: "ids that were not made to collide")
+    }
+  }
+}
