@@ -44,12 +44,6 @@ __attribute__((target("avx,f16c"))) static void widen_f16c(const uint16_t *from,
   for (; i + 8 <= count; i += 8) _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from + i))));
   for (; i < count; i++) to[i] = _cvtsh_ss(from[i]);
 }
-
-__attribute__((target("avx,f16c"))) static void narrow_f16c(const float *from, uint16_t *to, uint32_t count) {
-  uint32_t i = 0;
-  for (; i + 8 <= count; i += 8) _mm_storeu_si128((__m128i *)(to + i), _mm256_cvtps_ph(_mm256_loadu_ps(from + i), 0));
-  for (; i < count; i++) to[i] = _cvtss_sh(from[i], 0);
-}
 #endif
 
 static void widen(const uint16_t *from, float *to, uint32_t count) {
@@ -66,21 +60,6 @@ static void widen(const uint16_t *from, float *to, uint32_t count) {
   }
 }
 
-static void narrow(const float *from, uint16_t *to, uint32_t count) {
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("f16c")) {
-    narrow_f16c(from, to, count);
-    return;
-  }
-#endif
-  for (uint32_t i = 0; i < count; i++) {
-    _Float16 half = (_Float16)from[i];
-    memcpy(to + i, &half, 2);
-  }
-}
-
-float guira_replica_round_scalar(float value) { return (float)(_Float16)value; }
-
 static inline void read_weights(const guira_replica *table, const uint64_t *row, float *out) {
   if (table->half) widen((const uint16_t *)(row + 1), out, table->dimension);
   else memcpy(out, row + 1, table->dimension * sizeof(float));
@@ -88,7 +67,7 @@ static inline void read_weights(const guira_replica *table, const uint64_t *row,
 
 static inline void write_row(const guira_replica *table, uint64_t *row, uint64_t id, const float *weights) {
   row[0] = id;
-  if (table->half) narrow(weights, (uint16_t *)(row + 1), table->dimension);
+  if (table->half) guira_to_half(weights, table->dimension, (uint16_t *)(row + 1));
   else memcpy(row + 1, weights, table->dimension * sizeof(float));
 }
 

@@ -74,7 +74,6 @@ struct InferenceRequest {
     guard offset == body.byteCount else {
       throw .bad("\(body.byteCount - offset) bytes are left after the last raw tensor")
     }
-    try requireAll(tensors)
     try fill(workspace, tensors, body)
   }
 
@@ -241,6 +240,7 @@ struct InferenceRequest {
     for tensor in tensors {
       values[tensor.column] = try read(tensor, workspace.json, body)
     }
+    try requireAll(tensors)
     try workspace.fillColumns(values, candidates: tensors.first?.candidates ?? 0, schema: schema)
   }
 

@@ -36,6 +36,3 @@ void guira_replica_rebuild(const guira_replica *from, const guira_replica *to);
 
 // Writer. Reads slot `slot`: 0 when it holds no row, else 1 with the row's id and its weights as float32.
 int guira_replica_slot(const guira_replica *table, uint64_t slot, uint64_t *id, float *weights);
-
-// The weights as they are stored and read back, value by value; the reference in tests of float16 rows.
-float guira_replica_round_scalar(float value);
