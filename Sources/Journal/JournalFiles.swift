@@ -23,8 +23,8 @@ struct JournalFiles: Sendable {
   }
 
   private static func first(ofSegment name: String) -> UInt64? {
-    guard name.hasSuffix(".segment"), name.utf8.count == 28 else { return nil }
-    return UInt64(name.dropLast(8))
+    guard name.hasSuffix(".segment"), name.utf8.count == 28, let first = UInt64(name.dropLast(8)) else { return nil }
+    return first <= Label.offsetLimit ? first : nil
   }
 
   /// Deletes what a crash left half made. The files of consumers are not ours to delete.

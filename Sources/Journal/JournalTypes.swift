@@ -48,7 +48,9 @@ public struct JournalIdentity: Hashable, Sendable, CustomStringConvertible {
   }
 }
 
-/// A record read from a journal; keeps the bytes it lies in alive.
+/// A record read from a journal, or a section of a checkpoint.
+///
+/// It keeps the bytes it lies in alive, which are up to 256 KiB of its neighbours: copy what is kept for long.
 public struct JournalRecord: Sendable {
   /// The journal offset of the record's end, which is its position.
   public let end: UInt64

@@ -100,8 +100,11 @@ public struct JournalWriter: ~Copyable, Sendable {
   /// The offset of the next frame.
   private var next: UInt64 { written + UInt64(buffer.count) }
 
-  /// How many bytes the kept records take on the disk, with what waits in memory.
-  public var keptBytes: UInt64 { end - start }
+  /// How many bytes the kept records take, with their frames and with what waits in memory.
+  public var keptBytes: UInt64 {
+    let ends = segments.dropFirst().map(\.previousEnd) + [end]
+    return zip(segments, ends).reduce(0) { $0 + ($1.1 - $1.0.first) }
+  }
 
   /// Appends a record and returns its end, which is its position. Nothing is accepted when it throws.
   @discardableResult

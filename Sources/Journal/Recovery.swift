@@ -272,7 +272,7 @@ struct Recovery {
       highest = max(highest, first + UInt64(max(0, try file.size() - Label.byteCount)))
     }
     if let consumers = try? JournalConsumers.read(directory: files.directory, layer: layer) {
-      for place in consumers.values { highest = max(highest, place.processed, place.safe) }
+      for place in consumers.values where place.processed <= Label.offsetLimit { highest = max(highest, place.processed) }
     }
     return offset..<(highest + 7) & ~7
   }

@@ -254,5 +254,56 @@ final class TemporaryDirectory {
     #expect(failures.takeAll() == [])
   }
 
+  @Test func `a killed process loses nothing it flushed, and its lock goes with it`() async throws {
+    let directory = try TemporaryDirectory()
+    let path = directory.path
+    await #expect(processExitsWith: .signal(SIGKILL)) { [path = path as String] in
+      var writer = try JournalWriter(directory: path)
+      for index in 0..<100 { try writer.append(record(index).span.bytes) }
+      try writer.sync()
+      for index in 100..<200 { try writer.append(record(index).span.bytes) }
+      try writer.flush()
+      for index in 200..<300 { try writer.append(record(index).span.bytes) }
+      kill(getpid(), SIGKILL)
+    }
+    var before = try JournalReader(directory: path, from: 0)
+    var seen = 0
+    while try before.next() != nil { seen += 1 }
+    #expect(seen == 100)
+    let writer = try JournalWriter(directory: path)
+    #expect(writer.recovery.keptUnsyncedBytes > 0 && writer.recovery.tornTail == nil)
+    while let next = try before.next() {
+      #expect(next.array == record(seen))
+      seen += 1
+    }
+    #expect(seen == 200 && before.offset == writer.end)
+  }
+
+  @Test func `opening without verifying all still misses no byte, and readers verify`() throws {
+    let disk = ModelDisk()
+    do {
+      var writer = try writer(disk)
+      for index in 0..<100 { try writer.append(record(index)) }
+      try writer.sync()
+    }
+    let path = disk.paths.filter { $0.hasSuffix(".segment") }[2]
+    var options = JournalOptions()
+    options.verifiesAllWhenOpening = false
+    let files = { (disk: ModelDisk) in JournalFiles(directory: "j", layer: disk) }
+    let flipped = disk.copy()
+    var content = disk.content(path)
+    content[100] ^= 1
+    flipped.set(path, content)
+    let opened = try JournalWriter(files: files(flipped), options: options, acceptLoss: false, lock: nil)
+    #expect(opened.keptBytes == opened.end)
+    #expect(try damage { _ = try readAll(flipped) }?.file == path)
+    let short = disk.copy()
+    short.set(path, content.dropLast())
+    let found = try damage {
+      _ = try JournalWriter(files: files(short), options: options, acceptLoss: false, lock: nil)
+    }
+    #expect(found?.file == path)
+  }
+
   static func open(_ disk: ModelDisk) throws -> JournalWriter { try writer(disk) }
 }
