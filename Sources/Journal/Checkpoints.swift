@@ -60,7 +60,9 @@ public enum Checkpoints {
     return reader.info
   }
 
-  /// Deletes a checkpoint, damaged or not; no error when it is not there. A crash leaves it whole or not there.
+  /// Deletes a checkpoint, damaged or not; no error when it is not there.
+  ///
+  /// A crash leaves it whole or not there.
   public static func delete(directory: String, name: String) throws(JournalError) {
     try delete(CheckpointFiles(directory: directory, layer: SystemFiles()), name: name)
   }

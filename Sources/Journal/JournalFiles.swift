@@ -27,7 +27,9 @@ struct JournalFiles: Sendable {
     return first <= Label.offsetLimit ? first : nil
   }
 
-  /// Deletes what a crash left half made. The files of consumers are not ours to delete.
+  /// Deletes what a crash left half made.
+  ///
+  /// The files of consumers are not ours to delete.
   func removeTemporaries() throws(JournalError) {
     for name in try layer.list(directory) where name.hasSuffix(".tmp") && !name.hasPrefix(JournalConsumers.prefix) {
       try layer.remove("\(directory)/\(name)")

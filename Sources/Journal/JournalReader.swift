@@ -63,7 +63,9 @@ public struct JournalReader: ~Copyable, Sendable {
     return manifest.first..<max(manifest.first, end)
   }
 
-  /// Looks for more to read: in this segment or, when it has ended, in the next. False when there is none.
+  /// Looks for more to read: in this segment or, when it has ended, in the next.
+  ///
+  /// False when there is none.
   private mutating func moveLimit() throws(JournalError) -> Bool {
     let head = try currentHead()
     if head.number != generation {
@@ -92,7 +94,9 @@ public struct JournalReader: ~Copyable, Sendable {
   /// - Throws: `deleted` when that end has been reached.
   private mutating func mindRetention(next first: UInt64) throws(JournalError) {
     let fileEnd = cursor.first + UInt64(max(0, try cursor.file.size() - Label.byteCount))
-    guard fileEnd < limit, try Label(.manifest, at: files.manifest, layer: files.layer).first > cursor.first else { return }
+    guard fileEnd < limit, try Label(.manifest, at: files.manifest, layer: files.layer).first > cursor.first else {
+      return
+    }
     guard cursor.offset < fileEnd else { throw .deleted(offset: cursor.offset, first: first) }
     limit = fileEnd
   }

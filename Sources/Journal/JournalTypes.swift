@@ -4,16 +4,22 @@ public import Base
 
 /// How a journal is kept.
 public struct JournalOptions: Sendable, Equatable {
-  /// A segment of this many bytes gets no further record. Default 64 MiB: what one deletion frees and what a recovery
-  /// may have to copy.
+  /// A segment of this many bytes gets no further record.
+  ///
+  /// Default 64 MiB: what one deletion frees and what a recovery may have to copy.
   public var segmentBytes = 64 << 20
-  /// Whether `sync` waits for the disk. False is for experiments only: a power failure then loses records readers have
-  /// seen, and the journal refuses to open until the loss is accepted. Default true.
+  /// Whether `sync` waits for the disk.
+  ///
+  /// False is for experiments only: a power failure then loses records readers have seen, and the journal refuses to
+  /// open until the loss is accepted. Default true.
   public var durable = true
-  /// The longest record accepted, in bytes. Default 256 MiB; the format itself ends at 1 GiB.
+  /// The longest record accepted, in bytes.
+  ///
+  /// Default 256 MiB; the format itself ends at 1 GiB.
   public var recordLimit = 256 << 20
-  /// Whether opening verifies every kept record, or only the last segment's and what the others' labels say. Default
-  /// true; several GB/s from the page cache. Readers verify what they read in either case.
+  /// Whether opening verifies every kept record, or only the last segment's and what the others' labels say.
+  ///
+  /// Default true; several GB/s from the page cache. Readers verify what they read in either case.
   public var verifiesAllWhenOpening = true
 
   /// The defaults.
@@ -75,7 +81,9 @@ public struct JournalRecord: Sendable {
 public struct RecoveryReport: Sendable, Equatable {
   /// The journal was made.
   public internal(set) var isNew = false
-  /// Bytes after the last whole record that were cut: a write the crash interrupted. Never acknowledged, never read.
+  /// Bytes after the last whole record that were cut: a write the crash interrupted.
+  ///
+  /// Never acknowledged, never read.
   public internal(set) var tornTail: JournalDamage?
   /// How many bytes `tornTail` had.
   public internal(set) var tornBytes = 0

@@ -106,7 +106,9 @@ public struct JournalWriter: ~Copyable, Sendable {
     return zip(segments, ends).reduce(0) { $0 + ($1.1 - $1.0.first) }
   }
 
-  /// Appends a record and returns its end, which is its position. Nothing is accepted when it throws.
+  /// Appends a record and returns its end, which is its position.
+  ///
+  /// Nothing is accepted when it throws.
   @discardableResult
   public mutating func append(_ record: RawSpan) throws(JournalError) -> UInt64 {
     guard failure == nil else { throw stopped() }
@@ -150,7 +152,9 @@ public struct JournalWriter: ~Copyable, Sendable {
     }
   }
 
-  /// Ends the segment and begins the next. All that was appended is synced: only a last segment may have a torn tail.
+  /// Ends the segment and begins the next.
+  ///
+  /// All that was appended is synced: only a last segment may have a torn tail.
   private mutating func roll() throws(JournalError) {
     try sync()
     do throws(JournalError) {

@@ -13,7 +13,9 @@ enum LabelKind: UInt64, Sendable, CaseIterable {
   case checkpointManifest = 0x414D_4361_7269_7567  // "guiraCMA"
 }
 
-/// A decoded label. What the fields mean depends on the kind.
+/// A decoded label.
+///
+/// What the fields mean depends on the kind.
 struct Label: Equatable, Sendable {
   static let byteCount = 64
   static let version: UInt32 = 1

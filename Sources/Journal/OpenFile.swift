@@ -45,7 +45,9 @@ struct OpenFile: ~Copyable, Sendable {
     }
   }
 
-  /// Waits until the content is on disk. A failure means that what was written is lost, or may be.
+  /// Waits until the content is on disk.
+  ///
+  /// A failure means that what was written is lost, or may be.
   borrowing func sync(dataOnly: Bool) throws(JournalError) {
     do throws(FileError) {
       try layer.sync(descriptor, dataOnly: dataOnly)

@@ -8,7 +8,9 @@ import Testing
 
   /// Writes a checkpoint of numbered sections over several data files.
   @discardableResult
-  private static func write(_ disk: ModelDisk, _ name: String, from first: Int, count: Int = 12) throws -> CheckpointInfo {
+  private static func write(_ disk: ModelDisk, _ name: String, from first: Int, count: Int = 12) throws
+    -> CheckpointInfo
+  {
     var writer = try CheckpointWriter(files: files(disk), name: name, fileBytes: 400, durable: true)
     for index in 0..<count {
       let bytes = record(first + index)
@@ -144,7 +146,11 @@ import Testing
       let path = disk.paths.randomElement(using: &random)!
       var content = disk.content(path)
       let byte = Int.random(in: 0..<content.count, using: &random)
-      if round % 10 == 0 { content.removeSubrange(byte...) } else { content[byte] ^= 1 << UInt8.random(in: 0..<8, using: &random) }
+      if round % 10 == 0 {
+        content.removeSubrange(byte...)
+      } else {
+        content[byte] ^= 1 << UInt8.random(in: 0..<8, using: &random)
+      }
       let broken = disk.copy()
       broken.set(path, content)
       let found = try damage { try Checkpoints.verify(Self.files(broken), name: "a") }
@@ -158,7 +164,9 @@ import Testing
     }
   }
 
-  @Test func `a data file of another checkpoint is refused, and a damaged manifest is not passed over in silence`() throws {
+  @Test func `a data file of another checkpoint is refused, and a damaged manifest is not passed over in silence`()
+    throws
+  {
     let disk = ModelDisk()
     try Self.write(disk, "a", from: 0)
     try Self.write(disk, "b", from: 0)

@@ -105,7 +105,9 @@ final class TemporaryDirectory {
     #expect(writer.start > 0 && writer.start <= middle)
     #expect(throws: JournalError.deleted(offset: 0, first: writer.start)) { _ = try reader(disk) }
     // The segment it has open is read to its end, although it has no name any more.
-    let ended = try JournalFiles(directory: "j", layer: full).label(ofSegment: JournalFiles(directory: "j", layer: full).segments()[1]).second
+    let ended = try JournalFiles(directory: "j", layer: full).label(
+      ofSegment: JournalFiles(directory: "j", layer: full).segments()[1]
+    ).second
     #expect(throws: JournalError.deleted(offset: ended, first: writer.start)) { while try early.next() != nil {} }
     #expect(early.offset == ended)
     #expect(try readAll(disk, from: middle).count == 49)

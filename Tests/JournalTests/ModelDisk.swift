@@ -49,7 +49,9 @@ final class ModelDisk: FileLayer, @unchecked Sendable {
   var crashAt: Int?
   /// The bytes all files together may have.
   var capacity: Int?
-  /// How many fsyncs fail from now on. What a failed one should have written is gone from the disk but still in memory.
+  /// How many fsyncs fail from now on.
+  ///
+  /// What a failed one should have written is gone from the disk but still in memory.
   var failingSyncs = 0
 
   // MARK: looking and damaging
@@ -114,7 +116,9 @@ final class ModelDisk: FileLayer, @unchecked Sendable {
       case .truncate(let size):
         if random.uniform() < chance, size < content.count { content.removeSubrange(size...) }
       case .write(let bytes, let offset):
-        if random.uniform() < 0.3 { content += [UInt8](repeating: 0, count: max(0, offset + bytes.count - content.count)) }
+        if random.uniform() < 0.3 {
+          content += [UInt8](repeating: 0, count: max(0, offset + bytes.count - content.count))
+        }
         let piece = [1, 8, 64, 4096].randomElement(using: &random)!
         for begin in stride(from: 0, to: bytes.count, by: piece) where random.uniform() < chance {
           let end = min(begin + piece, bytes.count)
