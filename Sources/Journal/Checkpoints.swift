@@ -14,15 +14,14 @@ public struct CheckpointListing: Sendable, Equatable {
 public enum Checkpoints {
   /// All finished checkpoints; none when the directory is not there.
   public static func list(directory: String) throws(JournalError) -> CheckpointListing {
-    do throws(JournalError) {
-      return try list(CheckpointFiles(directory: directory, layer: SystemFiles()))
-    } catch {
-      guard error.isNotThere else { throw error }
-      return CheckpointListing()
-    }
+    guard Files.exists(directory) else { return CheckpointListing() }
+    return try list(CheckpointFiles(directory: directory, layer: SystemFiles()))
   }
 
   static func list(_ files: CheckpointFiles) throws(JournalError) -> CheckpointListing {
+    // A process killed while it finished a checkpoint leaves a name that the next power failure may take away; what is
+    // told here must stay true, since blocks are deleted by it.
+    try files.layer.makeNamesDurable(files.directory)
     var listing = CheckpointListing()
     for name in try files.finished() {
       do throws(JournalError) {

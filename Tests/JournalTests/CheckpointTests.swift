@@ -119,12 +119,15 @@ import Testing
         isDeleted = true
         isDone = true
       } catch {}
-      for crash in ModelDisk.Crash.allCases {
-        let context = "stopped at operation \(stop), \(crash)"
-        let found = disk.after(crash, seed: UInt64(stop))
+      for (crash, seed) in ModelDisk.Crash.allCases.flatMap({ crash in (0..<6).map { (crash, UInt64(stop * 6 + $0)) } })
+      {
+        let context = "stopped at operation \(stop), \(crash), seed \(seed)"
+        let found = disk.after(crash, seed: seed)
         let names = try Checkpoints.list(Self.files(found)).checkpoints.map(\.name)
         if isFinished { #expect(names.contains("b"), "\(context)") } else { #expect(names.contains("a"), "\(context)") }
         if isDeleted { #expect(names == ["b"], "\(context)") }
+        let still = try Checkpoints.list(Self.files(found.after(.unsyncedDropped, seed: 0))).checkpoints.map(\.name)
+        #expect(still == names, "\(context): a checkpoint that was listed went with the power")
         for name in names { try Self.check(found, name, from: name == "a" ? 0 : 100) }
         // The next writer removes what is left, and only that.
         try Self.write(found, "c", from: 200)

@@ -93,7 +93,7 @@ import Testing
 
   @Test func `frames of any bytes are an error or a record inside the file, never a trap`() throws {
     var random = SeededRandom(seed: 24)
-    for _ in 0..<20_000 {
+    for _ in 0..<8_000 {
       var frames = FrameBuffer(capacity: 64)
       let first = UInt64.random(in: 0...Label.offsetLimit, using: &random) & ~7
       for _ in 0..<Int.random(in: 1...3, using: &random) {

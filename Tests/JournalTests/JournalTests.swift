@@ -77,7 +77,7 @@ final class TemporaryDirectory {
     let disk = ModelDisk()
     var options = JournalOptions()
     options.segmentBytes = 4096
-    options.recordLimit = 3 << 20
+    options.recordLimit = 1 << 20
     var writer = try JournalWriter(
       files: JournalFiles(directory: "j", layer: disk), options: options, acceptLoss: false, lock: nil)
     let long = (0..<options.recordLimit).map { UInt8(truncatingIfNeeded: $0 &* 31) }
@@ -223,7 +223,7 @@ final class TemporaryDirectory {
     let path = directory.path
     var options = JournalOptions()
     options.segmentBytes = 1 << 16
-    let total = 20_000
+    let total = 8_000
     var writer = try JournalWriter(directory: path, options: options)
     let failures = Mailbox<String>(bound: 10)
     let thread = OwnedThread(named: "reader") {
