@@ -1,4 +1,5 @@
-// What one does with the checkpoints of a directory as a whole.
+// What one does with the checkpoints of a directory as a whole. What is told here is on the disk, since blocks are
+// deleted by it.
 
 internal import Base
 
@@ -19,8 +20,7 @@ public enum Checkpoints {
   }
 
   static func list(_ files: CheckpointFiles) throws(JournalError) -> CheckpointListing {
-    // A process killed while it finished a checkpoint leaves a name that the next power failure may take away; what is
-    // told here must stay true, since blocks are deleted by it.
+    // A process killed while it finished a checkpoint leaves a name that the next power failure may take away.
     try files.layer.makeNamesDurable(files.directory)
     var listing = CheckpointListing()
     for name in try files.finished() {

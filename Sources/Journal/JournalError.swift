@@ -1,4 +1,5 @@
-// What can go wrong with a journal or a checkpoint, with the numbers an operator needs.
+// What can go wrong with a journal or a checkpoint, with the numbers an operator needs. Damage always names the file
+// and the place; nothing read from a file traps.
 
 public import Base
 internal import Glibc

@@ -1,4 +1,5 @@
-// The names of a journal's files, and the making of a segment.
+// The names of a journal's files, and the making of a segment. A file that has its name is whole: it was written and
+// synced under a temporary one.
 
 internal import Base
 

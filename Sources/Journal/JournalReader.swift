@@ -18,7 +18,8 @@ public struct JournalReader: ~Copyable, Sendable {
 
   /// A reader that begins with the record at `offset`: 0, or the end of an earlier record.
   ///
-  /// - Throws: `notThere` when no journal has been made yet; `deleted` when the record is no longer kept; `beyondEnd`.
+  /// - Throws: `notThere` when no journal has been made yet; `deleted` when the record is no longer kept; `beyondEnd`
+  ///   when that offset was not reached, or, after a power failure, until the writer has opened the journal again.
   public init(directory: String, from offset: UInt64) throws(JournalError) {
     try self.init(files: JournalFiles(directory: directory, layer: SystemFiles()), from: offset)
   }

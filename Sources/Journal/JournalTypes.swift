@@ -1,4 +1,5 @@
-// The values that go in and out of a journal.
+// The values that go in and out of a journal. All are plain and may cross threads; a record is a slice of the chunk it
+// was read in and is never copied here.
 
 public import Base
 

@@ -1,4 +1,5 @@
-// A file that is open, closed when the value goes; turns the system's errors into the journal's.
+// A file that is open, closed when the value goes; turns the system's errors into the journal's. A failed write keeps
+// its cause (full disk or other); a failed fsync is always `syncFailed`, which nobody may retry on the same file.
 
 internal import Base
 internal import Glibc
