@@ -7,10 +7,10 @@ internal import Base
 
 /// Appends records to a journal.
 ///
-/// Disk full: `append`, `flush` and `sync` throw `diskFull`; what was accepted stays in memory, and the same call goes on
-/// where it stopped once there is space. A failed fsync stops the writer for good (`syncFailed`, then `stopped`): open
-/// the journal anew, in this process or the next; opening copies what was not synced to a new segment and syncs that.
-/// Records neither flushed nor synced are gone when the writer goes.
+/// Disk full: `append`, `flush` and `sync` throw `diskFull`; what was accepted stays in memory, and the same call goes
+/// on where it stopped once there is space. A failed fsync stops the writer for good (`syncFailed`, then `stopped`):
+/// open the journal anew, in this process or the next; opening copies what was not synced to a new segment and syncs
+/// that. Records neither flushed nor synced are gone when the writer goes.
 public struct JournalWriter: ~Copyable, Sendable {
   /// So many bytes wait before `append` writes them by itself.
   static let flushBytes = 1 << 20

@@ -1,9 +1,9 @@
 // What a writer does before its first record: make the journal, or find out where it ends.
 //
-// A file is never mended in place. What a crash left behind the last known sync is copied, as far as it verifies, into a
-// new segment that replaces the rest of the old one: so a torn tail goes, and so do pages that an earlier failed fsync
-// left clean in the page cache but not on the disk. A segment ends where its successor's label says, whatever bytes
-// follow there.
+// A file is never mended in place. What a crash left behind the last known sync is copied, as far as it verifies, into
+// a new segment that replaces the rest of the old one: so a torn tail goes, and so do pages that an earlier failed
+// fsync left clean in the page cache but not on the disk. A segment ends where its successor's label says, whatever
+// bytes follow there.
 
 internal import Base
 
