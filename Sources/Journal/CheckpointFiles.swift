@@ -92,7 +92,8 @@ struct CheckpointFiles: Sendable {
     }
     guard cursor.offset == end else { throw cursor.damage("\(end - cursor.offset) bytes follow the last frame") }
     let firsts = try firsts(of: table, path: path)
-    guard firsts.first == 0, zip(firsts, firsts.dropFirst()).allSatisfy({ $0 < $1 }), firsts[firsts.count - 1] <= label.first
+    guard firsts.first == 0, zip(firsts, firsts.dropFirst()).allSatisfy({ $0 < $1 }),
+      firsts[firsts.count - 1] <= label.first
     else {
       throw .damaged(
         JournalDamage(

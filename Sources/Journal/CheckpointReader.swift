@@ -1,4 +1,5 @@
 // Reads a finished checkpoint and verifies all of it on the way: labels, frames, and that nothing is missing or added.
+// Belongs to one thread at a time; any number may read the same checkpoint.
 
 public import Base
 

@@ -86,7 +86,9 @@ public struct CheckpointWriter: ~Copyable, Sendable {
     isWhole = true
   }
 
-  /// Brings what was appended to the disk. Called now and then, it spreads the load that `finish` would make at once.
+  /// Brings what was appended to the disk.
+  ///
+  /// Called now and then, it spreads the load that `finish` would make at once.
   public mutating func sync() throws(JournalError) {
     guard isWhole else { throw .stopped(after: "the checkpoint \(name) met an error; begin another") }
     isWhole = false

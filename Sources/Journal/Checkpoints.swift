@@ -1,4 +1,5 @@
-// What one does with the checkpoints of a directory as a whole.
+// What one does with the checkpoints of a directory as a whole. What is told here is on the disk, since blocks are
+// deleted by it.
 
 internal import Base
 
@@ -14,15 +15,13 @@ public struct CheckpointListing: Sendable, Equatable {
 public enum Checkpoints {
   /// All finished checkpoints; none when the directory is not there.
   public static func list(directory: String) throws(JournalError) -> CheckpointListing {
-    do throws(JournalError) {
-      return try list(CheckpointFiles(directory: directory, layer: SystemFiles()))
-    } catch {
-      guard error.isNotThere else { throw error }
-      return CheckpointListing()
-    }
+    guard Files.exists(directory) else { return CheckpointListing() }
+    return try list(CheckpointFiles(directory: directory, layer: SystemFiles()))
   }
 
   static func list(_ files: CheckpointFiles) throws(JournalError) -> CheckpointListing {
+    // A process killed while it finished a checkpoint leaves a name that the next power failure may take away.
+    try files.layer.makeNamesDurable(files.directory)
     var listing = CheckpointListing()
     for name in try files.finished() {
       do throws(JournalError) {
@@ -60,7 +59,9 @@ public enum Checkpoints {
     return reader.info
   }
 
-  /// Deletes a checkpoint, damaged or not; no error when it is not there. A crash leaves it whole or not there.
+  /// Deletes a checkpoint, damaged or not; no error when it is not there.
+  ///
+  /// A crash leaves it whole or not there.
   public static func delete(directory: String, name: String) throws(JournalError) {
     try delete(CheckpointFiles(directory: directory, layer: SystemFiles()), name: name)
   }

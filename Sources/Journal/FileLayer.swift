@@ -12,7 +12,9 @@ enum FileMode: Sendable {
   case create
 }
 
-/// The file operations the journal is built from. Descriptors are the layer's own numbers.
+/// The file operations the journal is built from.
+///
+/// Descriptors are the layer's own numbers.
 protocol FileLayer: Sendable {
   func makeDirectory(_ path: String) throws(FileError)
   func names(in directory: String) throws(FileError) -> [String]

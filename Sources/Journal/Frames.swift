@@ -1,8 +1,8 @@
 // Frames: how records lie in a segment or a checkpoint's data file (docs/formats.md, "Frames").
 //
-// A frame is 4 bytes CRC, 4 bytes word (kind in the top two bits, payload bytes below), the payload, zeros to a multiple
-// of 8. The CRC covers all after itself and begins from the frame's own offset, so a frame that got to another place,
-// such as one left over on a reused disk block, does not verify.
+// A frame is 4 bytes CRC, 4 bytes word (kind in the top two bits, payload bytes below), the payload, zeros to a
+// multiple of 8. The CRC covers all after itself and begins from the frame's own offset, so a frame that got to another
+// place, such as one left over on a reused disk block, does not verify.
 
 internal import Base
 internal import Glibc

@@ -1,4 +1,5 @@
-// What can go wrong with a journal or a checkpoint, with the numbers an operator needs.
+// What can go wrong with a journal or a checkpoint, with the numbers an operator needs. Damage always names the file
+// and the place; nothing read from a file traps.
 
 public import Base
 internal import Glibc
@@ -85,7 +86,8 @@ public enum JournalError: Error, Equatable, Sendable, CustomStringConvertible {
     case .stopped(let reason): "the journal's writer stopped: \(reason)"
     case .recordTooLong(let bytes, let limit): "a record has \(bytes) bytes; the limit is \(limit)"
     case .deleted(let offset, let first): "journal offset \(offset) was deleted; the oldest kept is \(first)"
-    case .beyondEnd(let offset, let syncedEnd): "journal offset \(offset) is asked for; the journal ends at \(syncedEnd)"
+    case .beyondEnd(let offset, let syncedEnd):
+      "journal offset \(offset) is asked for; the journal ends at \(syncedEnd)"
     case .identityChanged(let was, let now):
       "the journal's identity changed from \(was) to \(now): records were lost or an older state restored"
     case .invalidName(let name): "'\(name)' is no name: use 1 to 100 letters, digits, '.', '_' and '-', not '.' first"

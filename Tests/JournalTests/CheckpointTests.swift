@@ -8,7 +8,9 @@ import Testing
 
   /// Writes a checkpoint of numbered sections over several data files.
   @discardableResult
-  private static func write(_ disk: ModelDisk, _ name: String, from first: Int, count: Int = 12) throws -> CheckpointInfo {
+  private static func write(_ disk: ModelDisk, _ name: String, from first: Int, count: Int = 12) throws
+    -> CheckpointInfo
+  {
     var writer = try CheckpointWriter(files: files(disk), name: name, fileBytes: 400, durable: true)
     for index in 0..<count {
       let bytes = record(first + index)
@@ -117,12 +119,15 @@ import Testing
         isDeleted = true
         isDone = true
       } catch {}
-      for crash in ModelDisk.Crash.allCases {
-        let context = "stopped at operation \(stop), \(crash)"
-        let found = disk.after(crash, seed: UInt64(stop))
+      for (crash, seed) in ModelDisk.Crash.allCases.flatMap({ crash in (0..<6).map { (crash, UInt64(stop * 6 + $0)) } })
+      {
+        let context = "stopped at operation \(stop), \(crash), seed \(seed)"
+        let found = disk.after(crash, seed: seed)
         let names = try Checkpoints.list(Self.files(found)).checkpoints.map(\.name)
         if isFinished { #expect(names.contains("b"), "\(context)") } else { #expect(names.contains("a"), "\(context)") }
         if isDeleted { #expect(names == ["b"], "\(context)") }
+        let still = try Checkpoints.list(Self.files(found.after(.unsyncedDropped, seed: 0))).checkpoints.map(\.name)
+        #expect(still == names, "\(context): a checkpoint that was listed went with the power")
         for name in names { try Self.check(found, name, from: name == "a" ? 0 : 100) }
         // The next writer removes what is left, and only that.
         try Self.write(found, "c", from: 200)
@@ -144,7 +149,11 @@ import Testing
       let path = disk.paths.randomElement(using: &random)!
       var content = disk.content(path)
       let byte = Int.random(in: 0..<content.count, using: &random)
-      if round % 10 == 0 { content.removeSubrange(byte...) } else { content[byte] ^= 1 << UInt8.random(in: 0..<8, using: &random) }
+      if round % 10 == 0 {
+        content.removeSubrange(byte...)
+      } else {
+        content[byte] ^= 1 << UInt8.random(in: 0..<8, using: &random)
+      }
       let broken = disk.copy()
       broken.set(path, content)
       let found = try damage { try Checkpoints.verify(Self.files(broken), name: "a") }
@@ -158,7 +167,9 @@ import Testing
     }
   }
 
-  @Test func `a data file of another checkpoint is refused, and a damaged manifest is not passed over in silence`() throws {
+  @Test func `a data file of another checkpoint is refused, and a damaged manifest is not passed over in silence`()
+    throws
+  {
     let disk = ModelDisk()
     try Self.write(disk, "a", from: 0)
     try Self.write(disk, "b", from: 0)

@@ -131,7 +131,8 @@ import Testing
     let path = "j/00000000000000000000.segment"
     let content = disk.content(path)
     var shifted = content
-    shifted.replaceSubrange(Label.byteCount..., with: content[(Label.byteCount + 16)...] + [UInt8](repeating: 0, count: 16))
+    shifted.replaceSubrange(
+      Label.byteCount..., with: content[(Label.byteCount + 16)...] + [UInt8](repeating: 0, count: 16))
     for wrong in [shifted, content.prefix(Label.byteCount) + [UInt8](repeating: 0, count: content.count)] {
       let broken = disk.copy()
       broken.set(path, Array(wrong))

@@ -90,4 +90,35 @@ import Testing
       if let label = try? Label(kind, in: Blob(bytes), file: "f") { #expect(label.encoded.array == bytes) }
     }
   }
+
+  @Test func `frames of any bytes are an error or a record inside the file, never a trap`() throws {
+    var random = SeededRandom(seed: 24)
+    for _ in 0..<8_000 {
+      var frames = FrameBuffer(capacity: 64)
+      let first = UInt64.random(in: 0...Label.offsetLimit, using: &random) & ~7
+      for _ in 0..<Int.random(in: 1...3, using: &random) {
+        frames.append(record(Int.random(in: 0..<100, using: &random)).span.bytes, at: first + UInt64(frames.count))
+      }
+      var bytes = [UInt8](repeating: 0, count: Label.byteCount) + frames.waiting.withUnsafeBytes { Array($0) }
+      let at = Label.byteCount
+      for _ in 0..<Int.random(in: 1...3, using: &random) {
+        bytes[Int.random(in: (at + 4)..<bytes.count, using: &random)] ^= 1 << UInt8.random(in: 0..<8, using: &random)
+      }
+      let size = Frame.size(payload: Int(bytes[at + 4]) | Int(bytes[at + 5]) << 8)
+      if at + size <= bytes.count {
+        // A liar who can work out a CRC.
+        let crc = Hashing.crc32c(Array(bytes[(at + 4)..<(at + size)]).span.bytes, continuing: Frame.seed(first))
+        for index in 0..<4 { bytes[at + index] = UInt8(truncatingIfNeeded: crc >> (8 * UInt32(index))) }
+      }
+      if Bool.random(using: &random) { bytes.removeLast(Int.random(in: 0...(bytes.count - at), using: &random)) }
+      let disk = ModelDisk()
+      disk.set("f", bytes)
+      var cursor = FrameCursor(try OpenFile("f", .read, layer: disk), first: first, at: first)
+      let limit = first + UInt64.random(in: 0...UInt64(bytes.count), using: &random)
+      var payload = 0
+      let fault = try damage { while let frame = try cursor.next(limit: limit) { payload += frame.payload.count } }
+      #expect(payload <= bytes.count - at && cursor.offset <= limit)
+      if let fault { #expect(fault.fileOffset == cursor.fileOffset && fault.file == "f") }
+    }
+  }
 }

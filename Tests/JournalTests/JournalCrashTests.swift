@@ -145,7 +145,7 @@ import Testing
   }
 
   @Test func `on a full disk nothing is lost, and the writer goes on when there is space`() throws {
-    for limit in stride(from: 200, to: 4000, by: 237) {
+    for limit in stride(from: 200, to: 4000, by: 437) {
       let disk = ModelDisk()
       var knowledge = Knowledge()
       var writer = try writer(disk)

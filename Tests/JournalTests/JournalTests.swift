@@ -77,7 +77,7 @@ final class TemporaryDirectory {
     let disk = ModelDisk()
     var options = JournalOptions()
     options.segmentBytes = 4096
-    options.recordLimit = 3 << 20
+    options.recordLimit = 1 << 20
     var writer = try JournalWriter(
       files: JournalFiles(directory: "j", layer: disk), options: options, acceptLoss: false, lock: nil)
     let long = (0..<options.recordLimit).map { UInt8(truncatingIfNeeded: $0 &* 31) }
@@ -105,7 +105,9 @@ final class TemporaryDirectory {
     #expect(writer.start > 0 && writer.start <= middle)
     #expect(throws: JournalError.deleted(offset: 0, first: writer.start)) { _ = try reader(disk) }
     // The segment it has open is read to its end, although it has no name any more.
-    let ended = try JournalFiles(directory: "j", layer: full).label(ofSegment: JournalFiles(directory: "j", layer: full).segments()[1]).second
+    let ended = try JournalFiles(directory: "j", layer: full).label(
+      ofSegment: JournalFiles(directory: "j", layer: full).segments()[1]
+    ).second
     #expect(throws: JournalError.deleted(offset: ended, first: writer.start)) { while try early.next() != nil {} }
     #expect(early.offset == ended)
     #expect(try readAll(disk, from: middle).count == 49)
@@ -221,7 +223,7 @@ final class TemporaryDirectory {
     let path = directory.path
     var options = JournalOptions()
     options.segmentBytes = 1 << 16
-    let total = 20_000
+    let total = 8_000
     var writer = try JournalWriter(directory: path, options: options)
     let failures = Mailbox<String>(bound: 10)
     let thread = OwnedThread(named: "reader") {
@@ -252,6 +254,57 @@ final class TemporaryDirectory {
     try writer.sync()
     thread.join()
     #expect(failures.takeAll() == [])
+  }
+
+  @Test func `a killed process loses nothing it flushed, and its lock goes with it`() async throws {
+    let directory = try TemporaryDirectory()
+    let path = directory.path
+    await #expect(processExitsWith: .signal(SIGKILL)) { [path = path as String] in
+      var writer = try JournalWriter(directory: path)
+      for index in 0..<100 { try writer.append(record(index).span.bytes) }
+      try writer.sync()
+      for index in 100..<200 { try writer.append(record(index).span.bytes) }
+      try writer.flush()
+      for index in 200..<300 { try writer.append(record(index).span.bytes) }
+      kill(getpid(), SIGKILL)
+    }
+    var before = try JournalReader(directory: path, from: 0)
+    var seen = 0
+    while try before.next() != nil { seen += 1 }
+    #expect(seen == 100)
+    let writer = try JournalWriter(directory: path)
+    #expect(writer.recovery.keptUnsyncedBytes > 0 && writer.recovery.tornTail == nil)
+    while let next = try before.next() {
+      #expect(next.array == record(seen))
+      seen += 1
+    }
+    #expect(seen == 200 && before.offset == writer.end)
+  }
+
+  @Test func `opening without verifying all still misses no byte, and readers verify`() throws {
+    let disk = ModelDisk()
+    do {
+      var writer = try writer(disk)
+      for index in 0..<100 { try writer.append(record(index)) }
+      try writer.sync()
+    }
+    let path = disk.paths.filter { $0.hasSuffix(".segment") }[2]
+    var options = JournalOptions()
+    options.verifiesAllWhenOpening = false
+    let files = { (disk: ModelDisk) in JournalFiles(directory: "j", layer: disk) }
+    let flipped = disk.copy()
+    var content = disk.content(path)
+    content[100] ^= 1
+    flipped.set(path, content)
+    let opened = try JournalWriter(files: files(flipped), options: options, acceptLoss: false, lock: nil)
+    #expect(opened.keptBytes == opened.end)
+    #expect(try damage { _ = try readAll(flipped) }?.file == path)
+    let short = disk.copy()
+    short.set(path, content.dropLast())
+    let found = try damage {
+      _ = try JournalWriter(files: files(short), options: options, acceptLoss: false, lock: nil)
+    }
+    #expect(found?.file == path)
   }
 
   static func open(_ disk: ModelDisk) throws -> JournalWriter { try writer(disk) }

@@ -11,6 +11,8 @@ import Glibc
 final class ModelDisk: FileLayer, @unchecked Sendable {
   enum Crash: CaseIterable {
     case processDied, unsyncedDropped, torn, tornOtherwise, tornThirdWay
+    /// Of the changes of names since the last fsync of the directory any may be there and any not.
+    case namesReordered
   }
 
   private final class Node {
@@ -26,13 +28,15 @@ final class ModelDisk: FileLayer, @unchecked Sendable {
 
   private enum NameChange {
     case add(String, Node)
-    case rename(String, String)
+    case rename(String, String, Node)
     case remove(String)
 
     func apply(to names: inout [String: Node]) {
       switch self {
       case .add(let path, let node): names[path] = node
-      case .rename(let from, let to): names[to] = names.removeValue(forKey: from)
+      case .rename(let from, let to, let node):
+        names[from] = nil
+        names[to] = node
       case .remove(let path): names[path] = nil
       }
     }
@@ -49,7 +53,9 @@ final class ModelDisk: FileLayer, @unchecked Sendable {
   var crashAt: Int?
   /// The bytes all files together may have.
   var capacity: Int?
-  /// How many fsyncs fail from now on. What a failed one should have written is gone from the disk but still in memory.
+  /// How many fsyncs fail from now on.
+  ///
+  /// What a failed one should have written is gone from the disk but still in memory.
   var failingSyncs = 0
 
   // MARK: looking and damaging
@@ -90,13 +96,19 @@ final class ModelDisk: FileLayer, @unchecked Sendable {
       disk.names = names.mapValues(copy)
       disk.durableNames = durableNames.mapValues(copy)
       disk.pending = pending.map { change in
-        if case .add(let path, let node) = change { .add(path, copy(node)) } else { change }
+        switch change {
+        case .add(let path, let node): .add(path, copy(node))
+        case .rename(let from, let to, let node): .rename(from, to, copy(node))
+        case .remove: change
+        }
       }
       return disk
     }
     var random = SeededRandom(seed: seed &* 31 &+ UInt64(Crash.allCases.firstIndex(of: crash)!))
     var survivors = durableNames
-    if crash != .unsyncedDropped {
+    if crash == .namesReordered {
+      for change in pending where random.uniform() < 0.5 { change.apply(to: &survivors) }
+    } else if crash != .unsyncedDropped {
       for change in pending.prefix(Int.random(in: 0...pending.count, using: &random)) { change.apply(to: &survivors) }
     }
     for path in survivors.keys.sorted() {
@@ -114,7 +126,9 @@ final class ModelDisk: FileLayer, @unchecked Sendable {
       case .truncate(let size):
         if random.uniform() < chance, size < content.count { content.removeSubrange(size...) }
       case .write(let bytes, let offset):
-        if random.uniform() < 0.3 { content += [UInt8](repeating: 0, count: max(0, offset + bytes.count - content.count)) }
+        if random.uniform() < 0.3 {
+          content += [UInt8](repeating: 0, count: max(0, offset + bytes.count - content.count))
+        }
         let piece = [1, 8, 64, 4096].randomElement(using: &random)!
         for begin in stride(from: 0, to: bytes.count, by: piece) where random.uniform() < chance {
           let end = min(begin + piece, bytes.count)
@@ -210,7 +224,10 @@ final class ModelDisk: FileLayer, @unchecked Sendable {
     node.unsynced.append(.truncate(size))
   }
 
-  func rename(_ from: String, to: String) throws(FileError) { try change(.rename(from, to), "rename \(from)", from) }
+  func rename(_ from: String, to: String) throws(FileError) {
+    guard let node = names[from] else { throw FileError(ENOENT, "rename \(from)") }
+    try change(.rename(from, to, node), "rename \(from)", from)
+  }
 
   func unlink(_ path: String) throws(FileError) { try change(.remove(path), "delete \(path)", path) }
 
