@@ -56,7 +56,9 @@ public final class Joiner {
   private(set) var inputs: [InputReader]
   private(set) var outputs: [OutputWriter]
   /// Late actions that are in their output already, with how often.
-  private var withheldLate: [[UInt8]: Int] = [:]
+  private var withheldLate: [[UInt8]: Int]
+  /// How far the late actions' output went when it was last written to.
+  private var lateEnd: Position
   /// Whether the outputs hold labels that the core may still have to make again.
   private var isCatchingUp: Bool
   private var undelivered: [JoinedExample] = []
@@ -87,19 +89,20 @@ public final class Joiner {
     } catch {
       throw .file(error)
     }
-    var ends: [Position] = []
+    var checkpoint = JoinerCheckpoint()
     var core = JoinerCore(rules: options.rules)
     if let content {
       do throws(DecodeError) {
-        var (checkpoint, reader) = try JoinerCheckpoint.decode(Blob(content))
-        ends = checkpoint.outputEnds
+        let (found, state) = try JoinerCheckpoint.decode(Blob(content))
+        checkpoint = found
+        var reader = state
         core = try JoinerCore(rules: options.rules, decoding: &reader)
         try reader.expectEnd()
       } catch {
         throw .badCheckpoint(path: path, error)
       }
     }
-    let lateEnd = ends.popLast() ?? .start
+    let ends = checkpoint.exampleEnds
     guard ends.count <= options.rules.outputPartitions else {
       throw .fewerOutputs(stored: ends.count, configured: options.rules.outputPartitions)
     }
@@ -113,13 +116,15 @@ public final class Joiner {
     }
     if options.rules.emitsLateActions {
       var writer = try OutputWriter(.lateActions, streams: streams)
-      var late: [[UInt8]: Int] = [:]
-      try writer.readBack(from: lateEnd) { reader throws(DecodeError) in
+      var late = checkpoint.withheldLate
+      try writer.readBack(from: checkpoint.lateEnd) { reader throws(DecodeError) in
         late[try reader.view(UInt8.self, count: reader.remaining).array, default: 0] += 1
       }
-      withheldLate = late
+      checkpoint.withheldLate = late
       outputs.append(writer)
     }
+    withheldLate = checkpoint.withheldLate
+    lateEnd = checkpoint.lateEnd
     isCatchingUp = core.withheldImpressions > 0 || !withheldLate.isEmpty
     inputs = options.rules.inputs.map { InputReader($0, streams: streams) }
     self.core = core
@@ -293,12 +298,12 @@ public final class Joiner {
   func checkpoint() throws(JoinerError) {
     let begun = Clocks.monotonic()
     try syncOutputs()
-    // While it catches up, the outputs hold labels that this core has still to make: the next one must see them too.
-    let ends = outputs.map { isCatchingUp ? $0.checkpointed : $0.synced }
     let examples = options.rules.outputPartitions
-    let lateEnd = outputs.count > examples ? ends[examples] : .start
+    if options.rules.emitsLateActions { lateEnd = outputs[examples].synced }
+    let checkpoint = JoinerCheckpoint(
+      exampleEnds: outputs[..<examples].map(\.synced), lateEnd: lateEnd, withheldLate: withheldLate)
     var writer = ByteWriter(capacity: checkpointBytes + 4096)
-    JoinerCheckpoint(outputEnds: ends[..<examples] + [lateEnd]).encode(core, into: &writer)
+    checkpoint.encode(core, into: &writer)
     let content = writer.finish().array
     do throws(FileError) {
       try Files.replace(Joiner.checkpointPath(options), with: content)
@@ -306,7 +311,7 @@ public final class Joiner {
       throw .file(error)
     }
     checkpointPositions = positions
-    for index in outputs.indices { outputs[index].checkpointed = ends[index] }
+    for index in outputs.indices { outputs[index].checkpointed = outputs[index].synced }
     for index in inputs.indices {
       try inputs[index].commit(processed: checkpointPositions[index], safe: checkpointPositions[index])
     }
