@@ -12,7 +12,9 @@ enum FileMode: Sendable {
   case create
 }
 
-/// The file operations the journal is built from. Descriptors are the layer's own numbers.
+/// The file operations the journal is built from.
+///
+/// Descriptors are the layer's own numbers.
 protocol FileLayer: Sendable {
   func makeDirectory(_ path: String) throws(FileError)
   func names(in directory: String) throws(FileError) -> [String]
@@ -32,7 +34,10 @@ protocol FileLayer: Sendable {
 
 /// The operating system's files.
 struct SystemFiles: FileLayer {
-  func makeDirectory(_ path: String) throws(FileError) { try Files.makeDirectory(path) }
+  func makeDirectory(_ path: String) throws(FileError) {
+    try Files.makeDirectory(path)
+    try Files.syncDirectory(of: path)
+  }
 
   func names(in directory: String) throws(FileError) -> [String] { try Files.names(in: directory) }
 

@@ -29,7 +29,9 @@ struct FrameCursor: ~Copyable, Sendable {
     self.offset = offset
   }
 
-  /// The next frame; nil when `limit` is reached. Nothing at or behind `limit` is read.
+  /// The next frame; nil when `limit` is reached.
+  ///
+  /// Nothing at or behind `limit` is read.
   ///
   /// - Throws: `damaged` when the bytes before `limit` are no whole frame; the cursor stays where it is.
   mutating func next(limit: UInt64) throws(JournalError) -> DecodedFrame? {

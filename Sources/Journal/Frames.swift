@@ -1,8 +1,8 @@
 // Frames: how records lie in a segment or a checkpoint's data file (docs/formats.md, "Frames").
 //
-// A frame is 4 bytes CRC, 4 bytes word (kind in the top two bits, payload bytes below), the payload, zeros to a multiple
-// of 8. The CRC covers all after itself and begins from the frame's own offset, so a frame that got to another place,
-// such as one left over on a reused disk block, does not verify.
+// A frame is 4 bytes CRC, 4 bytes word (kind in the top two bits, payload bytes below), the payload, zeros to a
+// multiple of 8. The CRC covers all after itself and begins from the frame's own offset, so a frame that got to another
+// place, such as one left over on a reused disk block, does not verify.
 
 internal import Base
 internal import Glibc
@@ -94,8 +94,21 @@ enum Frame {
     return size
   }
 
+  /// Writes what waits to `file`, from `offset` on; `written` counts what the system took, also when it throws.
+  mutating func write(
+    to file: borrowing OpenFile, at offset: Int, counting written: inout UInt64
+  ) throws(JournalError) {
+    var at = offset
+    while count > 0 {
+      let taken = try file.writeSome(waiting, at: at)
+      drop(taken)
+      at += taken
+      written += UInt64(taken)
+    }
+  }
+
   /// Forgets the first `bytes`: they are written.
-  mutating func drop(_ bytes: Int) {
+  private mutating func drop(_ bytes: Int) {
     start += bytes
     precondition(start <= end, "\(bytes) bytes dropped of \(end - start + bytes)")
     guard start == end else { return }

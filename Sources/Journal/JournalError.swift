@@ -1,4 +1,5 @@
-// What can go wrong with a journal or a checkpoint, with the numbers an operator needs.
+// What can go wrong with a journal or a checkpoint, with the numbers an operator needs. Damage always names the file
+// and the place; nothing read from a file traps.
 
 public import Base
 internal import Glibc
@@ -31,6 +32,8 @@ public struct JournalDamage: Error, Equatable, Sendable, CustomStringConvertible
 public enum JournalError: Error, Equatable, Sendable, CustomStringConvertible {
   /// There is no journal or checkpoint at that path (yet).
   case notThere(path: String)
+  /// There is already a checkpoint of that name.
+  case alreadyThere(path: String)
   /// Another process writes this journal.
   case locked(directory: String)
   /// A file does not hold what was written to it.
@@ -72,6 +75,7 @@ public enum JournalError: Error, Equatable, Sendable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .notThere(let path): "\(path) is not there"
+    case .alreadyThere(let path): "\(path) is already there; use another name or delete it"
     case .locked(let directory): "another process writes the journal \(directory); stop it first"
     case .damaged(let damage): damage.description
     case .unsupportedVersion(let file, let version, let supported):
@@ -82,7 +86,8 @@ public enum JournalError: Error, Equatable, Sendable, CustomStringConvertible {
     case .stopped(let reason): "the journal's writer stopped: \(reason)"
     case .recordTooLong(let bytes, let limit): "a record has \(bytes) bytes; the limit is \(limit)"
     case .deleted(let offset, let first): "journal offset \(offset) was deleted; the oldest kept is \(first)"
-    case .beyondEnd(let offset, let syncedEnd): "journal offset \(offset) is asked for; the journal ends at \(syncedEnd)"
+    case .beyondEnd(let offset, let syncedEnd):
+      "journal offset \(offset) is asked for; the journal ends at \(syncedEnd)"
     case .identityChanged(let was, let now):
       "the journal's identity changed from \(was) to \(now): records were lost or an older state restored"
     case .invalidName(let name): "'\(name)' is no name: use 1 to 100 letters, digits, '.', '_' and '-', not '.' first"

@@ -1,4 +1,5 @@
-// The names of a journal's files, and the making of a segment.
+// The names of a journal's files, and the making of a segment. A file that has its name is whole: it was written and
+// synced under a temporary one.
 
 internal import Base
 
@@ -23,11 +24,13 @@ struct JournalFiles: Sendable {
   }
 
   private static func first(ofSegment name: String) -> UInt64? {
-    guard name.hasSuffix(".segment"), name.utf8.count == 28 else { return nil }
-    return UInt64(name.dropLast(8))
+    guard name.hasSuffix(".segment"), name.utf8.count == 28, let first = UInt64(name.dropLast(8)) else { return nil }
+    return first <= Label.offsetLimit ? first : nil
   }
 
-  /// Deletes what a crash left half made. The files of consumers are not ours to delete.
+  /// Deletes what a crash left half made.
+  ///
+  /// The files of consumers are not ours to delete.
   func removeTemporaries() throws(JournalError) {
     for name in try layer.list(directory) where name.hasSuffix(".tmp") && !name.hasPrefix(JournalConsumers.prefix) {
       try layer.remove("\(directory)/\(name)")

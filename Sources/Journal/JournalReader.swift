@@ -18,7 +18,8 @@ public struct JournalReader: ~Copyable, Sendable {
 
   /// A reader that begins with the record at `offset`: 0, or the end of an earlier record.
   ///
-  /// - Throws: `notThere` when no journal has been made yet; `deleted` when the record is no longer kept; `beyondEnd`.
+  /// - Throws: `notThere` when no journal has been made yet; `deleted` when the record is no longer kept; `beyondEnd`
+  ///   when that offset was not reached, or, after a power failure, until the writer has opened the journal again.
   public init(directory: String, from offset: UInt64) throws(JournalError) {
     try self.init(files: JournalFiles(directory: directory, layer: SystemFiles()), from: offset)
   }
@@ -63,7 +64,9 @@ public struct JournalReader: ~Copyable, Sendable {
     return manifest.first..<max(manifest.first, end)
   }
 
-  /// Looks for more to read: in this segment or, when it has ended, in the next. False when there is none.
+  /// Looks for more to read: in this segment or, when it has ended, in the next.
+  ///
+  /// False when there is none.
   private mutating func moveLimit() throws(JournalError) -> Bool {
     let head = try currentHead()
     if head.number != generation {
@@ -76,13 +79,27 @@ public struct JournalReader: ~Copyable, Sendable {
       return cursor.offset < limit
     }
     guard let first = try files.segments().first(where: { $0 > cursor.first }) else { return false }
-    let next = try label(ofSegment: first)
-    limit = next.second
-    if cursor.offset < limit { return true }
-    guard cursor.offset == limit else { throw .deleted(offset: cursor.offset, first: first) }
+    limit = try label(ofSegment: first).second
+    if cursor.offset < limit {
+      try mindRetention(next: first)
+      return true
+    }
+    // At the end of this segment, or in a gap that an accepted loss left.
     cursor = FrameCursor(try open(segment: first), first: first, at: first)
     limit = first
     return true
+  }
+
+  /// Lowers the limit to this segment's own end when retention took the ones between it, which is open, and the next.
+  ///
+  /// - Throws: `deleted` when that end has been reached.
+  private mutating func mindRetention(next first: UInt64) throws(JournalError) {
+    let fileEnd = cursor.first + UInt64(max(0, try cursor.file.size() - Label.byteCount))
+    guard fileEnd < limit, try Label(.manifest, at: files.manifest, layer: files.layer).first > cursor.first else {
+      return
+    }
+    guard cursor.offset < fileEnd else { throw .deleted(offset: cursor.offset, first: first) }
+    limit = fileEnd
   }
 
   private func currentHead() throws(JournalError) -> Label {

@@ -1,19 +1,26 @@
-// The values that go in and out of a journal.
+// The values that go in and out of a journal. All are plain and may cross threads; a record is a slice of the chunk it
+// was read in and is never copied here.
 
 public import Base
 
 /// How a journal is kept.
 public struct JournalOptions: Sendable, Equatable {
-  /// A segment of this many bytes gets no further record. Default 64 MiB: what one deletion frees and what a recovery
-  /// may have to copy.
+  /// A segment of this many bytes gets no further record.
+  ///
+  /// Default 64 MiB: what one deletion frees and what a recovery may have to copy.
   public var segmentBytes = 64 << 20
-  /// Whether `sync` waits for the disk. False is for experiments only: a power failure then loses records readers have
-  /// seen, and the journal refuses to open until the loss is accepted. Default true.
+  /// Whether `sync` waits for the disk.
+  ///
+  /// False is for experiments only: a power failure then loses records readers have seen, and the journal refuses to
+  /// open until the loss is accepted. Default true.
   public var durable = true
-  /// The longest record accepted, in bytes. Default 256 MiB; the format itself ends at 1 GiB.
+  /// The longest record accepted, in bytes.
+  ///
+  /// Default 256 MiB; the format itself ends at 1 GiB.
   public var recordLimit = 256 << 20
-  /// Whether opening verifies every kept record, or only the last segment's and what the others' labels say. Default
-  /// true; several GB/s from the page cache. Readers verify what they read in either case.
+  /// Whether opening verifies every kept record, or only the last segment's and what the others' labels say.
+  ///
+  /// Default true; several GB/s from the page cache. Readers verify what they read in either case.
   public var verifiesAllWhenOpening = true
 
   /// The defaults.
@@ -48,7 +55,9 @@ public struct JournalIdentity: Hashable, Sendable, CustomStringConvertible {
   }
 }
 
-/// A record read from a journal; keeps the bytes it lies in alive.
+/// A record read from a journal, or a section of a checkpoint.
+///
+/// It keeps the bytes it lies in alive, which are up to 256 KiB of its neighbours: copy what is kept for long.
 public struct JournalRecord: Sendable {
   /// The journal offset of the record's end, which is its position.
   public let end: UInt64
@@ -73,7 +82,9 @@ public struct JournalRecord: Sendable {
 public struct RecoveryReport: Sendable, Equatable {
   /// The journal was made.
   public internal(set) var isNew = false
-  /// Bytes after the last whole record that were cut: a write the crash interrupted. Never acknowledged, never read.
+  /// Bytes after the last whole record that were cut: a write the crash interrupted.
+  ///
+  /// Never acknowledged, never read.
   public internal(set) var tornTail: JournalDamage?
   /// How many bytes `tornTail` had.
   public internal(set) var tornBytes = 0

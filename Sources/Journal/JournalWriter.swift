@@ -7,10 +7,10 @@ internal import Base
 
 /// Appends records to a journal.
 ///
-/// Disk full: `append`, `flush` and `sync` throw `diskFull`; what was accepted stays in memory, and the same call goes on
-/// where it stopped once there is space. A failed fsync stops the writer for good (`syncFailed`, then `stopped`): open
-/// the journal anew, in this process or the next; opening copies what was not synced to a new segment and syncs that.
-/// Records neither flushed nor synced are gone when the writer goes.
+/// Disk full: `append`, `flush` and `sync` throw `diskFull`; what was accepted stays in memory, and the same call goes
+/// on where it stopped once there is space. A failed fsync stops the writer for good (`syncFailed`, then `stopped`):
+/// open the journal anew, in this process or the next; opening copies what was not synced to a new segment and syncs
+/// that. Records neither flushed nor synced are gone when the writer goes.
 public struct JournalWriter: ~Copyable, Sendable {
   /// So many bytes wait before `append` writes them by itself.
   static let flushBytes = 1 << 20
@@ -100,10 +100,15 @@ public struct JournalWriter: ~Copyable, Sendable {
   /// The offset of the next frame.
   private var next: UInt64 { written + UInt64(buffer.count) }
 
-  /// How many bytes the kept records take on the disk, with what waits in memory.
-  public var keptBytes: UInt64 { end - start }
+  /// How many bytes the kept records take, with their frames and with what waits in memory.
+  public var keptBytes: UInt64 {
+    let ends = segments.dropFirst().map(\.previousEnd) + [end]
+    return zip(segments, ends).reduce(0) { $0 + ($1.1 - $1.0.first) }
+  }
 
-  /// Appends a record and returns its end, which is its position. Nothing is accepted when it throws.
+  /// Appends a record and returns its end, which is its position.
+  ///
+  /// Nothing is accepted when it throws.
   @discardableResult
   public mutating func append(_ record: RawSpan) throws(JournalError) -> UInt64 {
     guard failure == nil else { throw stopped() }
@@ -125,14 +130,10 @@ public struct JournalWriter: ~Copyable, Sendable {
   /// Hands all appended records to the system: they survive the death of this process, not that of the machine.
   public mutating func flush() throws(JournalError) {
     guard failure == nil else { throw stopped() }
-    while buffer.count > 0 {
-      do throws(JournalError) {
-        let count = try file.writeSome(buffer.waiting, at: Label.byteCount + Int(written - currentFirst))
-        buffer.drop(count)
-        written += UInt64(count)
-      } catch {
-        throw note(error)
-      }
+    do throws(JournalError) {
+      try buffer.write(to: file, at: Label.byteCount + Int(written - currentFirst), counting: &written)
+    } catch {
+      throw note(error)
     }
   }
 
@@ -151,7 +152,9 @@ public struct JournalWriter: ~Copyable, Sendable {
     }
   }
 
-  /// Ends the segment and begins the next. All that was appended is synced: only a last segment may have a torn tail.
+  /// Ends the segment and begins the next.
+  ///
+  /// All that was appended is synced: only a last segment may have a torn tail.
   private mutating func roll() throws(JournalError) {
     try sync()
     do throws(JournalError) {

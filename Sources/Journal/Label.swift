@@ -13,10 +13,14 @@ enum LabelKind: UInt64, Sendable, CaseIterable {
   case checkpointManifest = 0x414D_4361_7269_7567  // "guiraCMA"
 }
 
-/// A decoded label. What the fields mean depends on the kind.
+/// A decoded label.
+///
+/// What the fields mean depends on the kind.
 struct Label: Equatable, Sendable {
   static let byteCount = 64
   static let version: UInt32 = 1
+  /// No journal gets so far; keeps sums of offsets from overflowing whatever a file says.
+  static let offsetLimit: UInt64 = 1 << 62
 
   var kind: LabelKind
   var number: UInt32 = 0
@@ -58,6 +62,9 @@ struct Label: Equatable, Sendable {
       throw .unsupportedVersion(file: file, version: half(8), supported: Self.version...Self.version)
     }
     guard word(48) == 0, half(56) == 0 else { throw damage("reserved bytes are not zero") }
+    guard expected == .consumer || max(word(16), word(24)) <= Self.offsetLimit else {
+      throw damage("the offsets \(word(16)) and \(word(24)) are above \(Self.offsetLimit)")
+    }
     kind = expected
     number = half(12)
     first = word(16)

@@ -1,4 +1,5 @@
-// A file that is open, closed when the value goes; turns the system's errors into the journal's.
+// A file that is open, closed when the value goes; turns the system's errors into the journal's. A failed write keeps
+// its cause (full disk or other); a failed fsync is always `syncFailed`, which nobody may retry on the same file.
 
 internal import Base
 internal import Glibc
@@ -45,7 +46,9 @@ struct OpenFile: ~Copyable, Sendable {
     }
   }
 
-  /// Waits until the content is on disk. A failure means that what was written is lost, or may be.
+  /// Waits until the content is on disk.
+  ///
+  /// A failure means that what was written is lost, or may be.
   borrowing func sync(dataOnly: Bool) throws(JournalError) {
     do throws(FileError) {
       try layer.sync(descriptor, dataOnly: dataOnly)

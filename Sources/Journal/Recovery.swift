@@ -1,9 +1,9 @@
 // What a writer does before its first record: make the journal, or find out where it ends.
 //
-// A file is never mended in place. What a crash left behind the last known sync is copied, as far as it verifies, into a
-// new segment that replaces the rest of the old one: so a torn tail goes, and so do pages that an earlier failed fsync
-// left clean in the page cache but not on the disk. A segment ends where its successor's label says, whatever bytes
-// follow there.
+// A file is never mended in place. What a crash left behind the last known sync is copied, as far as it verifies, into
+// a new segment that replaces the rest of the old one: so a torn tail goes, and so do pages that an earlier failed
+// fsync left clean in the page cache but not on the disk. A segment ends where its successor's label says, whatever
+// bytes follow there.
 
 internal import Base
 
@@ -40,6 +40,8 @@ struct Recovery {
   /// Recovers the journal; each accepted loss changes it and looks again from the beginning.
   mutating func run() throws(JournalError) -> RecoveredJournal {
     try files.removeTemporaries()
+    // A name that a killed process gave is in the cache and perhaps not on the disk; from here on we build on it.
+    if options.durable { try layer.makeNamesDurable(files.directory) }
     let head = try readHead()
     if let made = try makeWhenNew(head) { return made }
     while true {
@@ -234,7 +236,8 @@ struct Recovery {
   }
 
   /// The offset of the first mark in a segment at or behind `offset`.
-  private func firstMark(in segment: Segment, after offset: UInt64, before end: UInt64) throws(JournalError) -> UInt64? {
+  private func firstMark(in segment: Segment, after offset: UInt64, before end: UInt64) throws(JournalError) -> UInt64?
+  {
     let file = try files.open(segment: segment.first)
     var at = offset
     while at + 8 <= end {
@@ -253,7 +256,9 @@ struct Recovery {
     return nil
   }
 
-  /// Gives the bytes of a segment behind its successor's beginning back to the disk. Only tidying: they do not count.
+  /// Gives the bytes of a segment behind its successor's beginning back to the disk.
+  ///
+  /// Only tidying: they do not count.
   private func cut(_ segment: Segment, to end: UInt64) throws(JournalError) {
     let file = try files.open(segment: segment.first, .write)
     let size = Label.byteCount + Int(end - segment.first)
@@ -270,7 +275,9 @@ struct Recovery {
       highest = max(highest, first + UInt64(max(0, try file.size() - Label.byteCount)))
     }
     if let consumers = try? JournalConsumers.read(directory: files.directory, layer: layer) {
-      for place in consumers.values { highest = max(highest, place.processed, place.safe) }
+      for place in consumers.values where place.processed <= Label.offsetLimit {
+        highest = max(highest, place.processed)
+      }
     }
     return offset..<(highest + 7) & ~7
   }
@@ -284,7 +291,8 @@ struct Recovery {
       return try writeManifest(identity: identity, start: segments.first ?? 0)
     }
     let manifest = try readManifest()
-    if let oldest = segments.first, damage.offset == manifest.first, lost.upperBound == oldest, oldest > manifest.first {
+    if let oldest = segments.first, damage.offset == manifest.first, lost.upperBound == oldest, oldest > manifest.first
+    {
       return try writeManifest(identity: identity, start: oldest)  // the beginning is missing, the rest is whole
     }
     try writeManifest(identity: identity, start: manifest.first)

@@ -1,0 +1,77 @@
+// What one does with the checkpoints of a directory as a whole. What is told here is on the disk, since blocks are
+// deleted by it.
+
+internal import Base
+
+/// The finished checkpoints of a directory, and the manifests that do not verify.
+public struct CheckpointListing: Sendable, Equatable {
+  /// In the order they were finished.
+  public var checkpoints: [CheckpointInfo] = []
+  /// Manifests that cannot be read.
+  public var damaged: [JournalDamage] = []
+}
+
+/// The checkpoints of a directory.
+public enum Checkpoints {
+  /// All finished checkpoints; none when the directory is not there.
+  public static func list(directory: String) throws(JournalError) -> CheckpointListing {
+    guard Files.exists(directory) else { return CheckpointListing() }
+    return try list(CheckpointFiles(directory: directory, layer: SystemFiles()))
+  }
+
+  static func list(_ files: CheckpointFiles) throws(JournalError) -> CheckpointListing {
+    // A process killed while it finished a checkpoint leaves a name that the next power failure may take away.
+    try files.layer.makeNamesDurable(files.directory)
+    var listing = CheckpointListing()
+    for name in try files.finished() {
+      do throws(JournalError) {
+        listing.checkpoints.append(try files.read(name).info)
+      } catch {
+        guard case .damaged(let damage) = error else { throw error }
+        listing.damaged.append(damage)
+      }
+    }
+    listing.checkpoints.sort { $0.number < $1.number }
+    return listing
+  }
+
+  /// The checkpoint finished last; nil when there is none.
+  ///
+  /// - Parameter acceptLoss: pass over manifests that do not verify. What their checkpoints held may be lost, since
+  ///   blocks before a finished checkpoint are deleted.
+  /// - Throws: `damaged` when a manifest does not verify and `acceptLoss` is false: it may be the newest.
+  public static func latest(directory: String, acceptLoss: Bool = false) throws(JournalError) -> CheckpointInfo? {
+    let listing = try list(directory: directory)
+    if !acceptLoss, let damage = listing.damaged.first { throw .damaged(damage) }
+    return listing.checkpoints.last
+  }
+
+  /// Reads a checkpoint through, and throws `damaged` with file and offset where a bit is wrong.
+  @discardableResult
+  public static func verify(directory: String, name: String) throws(JournalError) -> CheckpointInfo {
+    try verify(CheckpointFiles(directory: directory, layer: SystemFiles()), name: name)
+  }
+
+  @discardableResult
+  static func verify(_ files: CheckpointFiles, name: String) throws(JournalError) -> CheckpointInfo {
+    var reader = try CheckpointReader(files: files, name: name)
+    while try reader.next() != nil {}
+    return reader.info
+  }
+
+  /// Deletes a checkpoint, damaged or not; no error when it is not there.
+  ///
+  /// A crash leaves it whole or not there.
+  public static func delete(directory: String, name: String) throws(JournalError) {
+    try delete(CheckpointFiles(directory: directory, layer: SystemFiles()), name: name)
+  }
+
+  static func delete(_ files: CheckpointFiles, name: String, durable: Bool = true) throws(JournalError) {
+    guard isValidName(name) else { throw .invalidName(name) }
+    try files.layer.remove(files.manifest(name))
+    if durable { try files.layer.makeNamesDurable(files.directory) }
+    for file in try files.layer.list(files.directory) where CheckpointFiles.owner(ofData: file) == name {
+      try files.layer.remove("\(files.directory)/\(file)")
+    }
+  }
+}
