@@ -16,7 +16,8 @@ public struct JoinerOptions: Equatable, Sendable {
   public var stateDirectory: String
   /// The longest an example waits before the outputs are synced.
   ///
-  /// Default 10 ms: one sync for many examples.
+  /// Default 10 ms: one sync for many examples. Where the disk is slow it is four times what a sync takes, so that the
+  /// joiner spends at most a fifth of its time on them.
   public var syncInterval = Duration.milliseconds(10)
   /// How often a checkpoint is taken; less often where one takes long, so that at most a twentieth of the time goes
   /// into them.
@@ -55,7 +56,9 @@ public final class Joiner {
   private(set) var inputs: [InputReader]
   private(set) var outputs: [OutputWriter]
   /// Late actions that are in their output already, with how often.
-  private var withheldLate: [[UInt8]: Int] = [:]
+  private var withheldLate: [[UInt8]: Int]
+  /// How far the late actions' output went when it was last written to.
+  private var lateEnd: Position
   /// Whether the outputs hold labels that the core may still have to make again.
   private var isCatchingUp: Bool
   private var undelivered: [JoinedExample] = []
@@ -69,6 +72,7 @@ public final class Joiner {
   private(set) var isHeldBack = false
   private(set) var trouble: String?
   private var lastSync: Int64 = 0
+  private var syncNanoseconds: Int64 = 0
   private var lastCheckpoint: Int64
   private var lastHouseKeeping: Int64 = 0
   private var lastReport: Int64 = 0
@@ -85,19 +89,20 @@ public final class Joiner {
     } catch {
       throw .file(error)
     }
-    var ends: [Position] = []
+    var checkpoint = JoinerCheckpoint()
     var core = JoinerCore(rules: options.rules)
     if let content {
       do throws(DecodeError) {
-        var (checkpoint, reader) = try JoinerCheckpoint.decode(Blob(content))
-        ends = checkpoint.outputEnds
+        let (found, state) = try JoinerCheckpoint.decode(Blob(content))
+        checkpoint = found
+        var reader = state
         core = try JoinerCore(rules: options.rules, decoding: &reader)
         try reader.expectEnd()
       } catch {
         throw .badCheckpoint(path: path, error)
       }
     }
-    let lateEnd = ends.popLast() ?? .start
+    let ends = checkpoint.exampleEnds
     guard ends.count <= options.rules.outputPartitions else {
       throw .fewerOutputs(stored: ends.count, configured: options.rules.outputPartitions)
     }
@@ -111,13 +116,15 @@ public final class Joiner {
     }
     if options.rules.emitsLateActions {
       var writer = try OutputWriter(.lateActions, streams: streams)
-      var late: [[UInt8]: Int] = [:]
-      try writer.readBack(from: lateEnd) { reader throws(DecodeError) in
+      var late = checkpoint.withheldLate
+      try writer.readBack(from: checkpoint.lateEnd) { reader throws(DecodeError) in
         late[try reader.view(UInt8.self, count: reader.remaining).array, default: 0] += 1
       }
-      withheldLate = late
+      checkpoint.withheldLate = late
       outputs.append(writer)
     }
+    withheldLate = checkpoint.withheldLate
+    lateEnd = checkpoint.lateEnd
     isCatchingUp = core.withheldImpressions > 0 || !withheldLate.isEmpty
     inputs = options.rules.inputs.map { InputReader($0, streams: streams) }
     self.core = core
@@ -167,7 +174,7 @@ public final class Joiner {
     do throws(JoinerError) {
       try deliver()
       if outputs.contains(where: { $0.hasUnsynced }) {
-        if now - lastSync >= options.syncInterval.nanoseconds { try syncOutputs() }
+        if now - lastSync >= max(options.syncInterval.nanoseconds, 4 * syncNanoseconds) { try syncOutputs() }
       } else {
         lastSync = now  // the interval begins with the first example after a quiet time
       }
@@ -257,8 +264,10 @@ public final class Joiner {
   }
 
   private func syncOutputs() throws(JoinerError) {
+    let begun = Clocks.monotonic()
     for index in outputs.indices where outputs[index].hasUnsynced { try outputs[index].sync() }
     lastSync = Clocks.monotonic()
+    syncNanoseconds = lastSync - begun
   }
 
   // MARK: - What is due now and then
@@ -289,12 +298,12 @@ public final class Joiner {
   func checkpoint() throws(JoinerError) {
     let begun = Clocks.monotonic()
     try syncOutputs()
-    // While it catches up, the outputs hold labels that this core has still to make: the next one must see them too.
-    let ends = outputs.map { isCatchingUp ? $0.checkpointed : $0.synced }
     let examples = options.rules.outputPartitions
-    let lateEnd = outputs.count > examples ? ends[examples] : .start
+    if options.rules.emitsLateActions { lateEnd = outputs[examples].synced }
+    let checkpoint = JoinerCheckpoint(
+      exampleEnds: outputs[..<examples].map(\.synced), lateEnd: lateEnd, withheldLate: withheldLate)
     var writer = ByteWriter(capacity: checkpointBytes + 4096)
-    JoinerCheckpoint(outputEnds: ends[..<examples] + [lateEnd]).encode(core, into: &writer)
+    checkpoint.encode(core, into: &writer)
     let content = writer.finish().array
     do throws(FileError) {
       try Files.replace(Joiner.checkpointPath(options), with: content)
@@ -302,7 +311,7 @@ public final class Joiner {
       throw .file(error)
     }
     checkpointPositions = positions
-    for index in outputs.indices { outputs[index].checkpointed = ends[index] }
+    for index in outputs.indices { outputs[index].checkpointed = outputs[index].synced }
     for index in inputs.indices {
       try inputs[index].commit(processed: checkpointPositions[index], safe: checkpointPositions[index])
     }

@@ -1,7 +1,8 @@
 // A joiner's checkpoint: the core's state and how far the outputs went when it was taken. One file, replaced atomically.
 //
-// Layout, little-endian: UInt32 magic, UInt32 count of example partitions, their ends (Position each), the end of the late
-// actions (Position), the core's state, UInt32 CRC-32C of all before it.
+// Layout, little-endian: UInt32 magic; UInt32 count of example partitions, their ends (Position each); the end of the late
+// actions (Position); UInt32 count of late actions withheld, each a UInt32 length, its bytes and a UInt32 count; the core's
+// state; UInt32 CRC-32C of all before it.
 
 internal import Base
 internal import Streams
@@ -10,14 +11,25 @@ internal import Streams
 struct JoinerCheckpoint {
   private static let magic: UInt32 = 0x3152_4A47  // "GJR1"
 
-  /// The ends of the example partitions, then that of the late actions.
-  var outputEnds: [Position]
+  /// The ends of the example partitions.
+  var exampleEnds: [Position] = []
+  /// The end of the late actions.
+  var lateEnd = Position.start
+  /// Late actions before that end which the core has still to make again, with how often.
+  var withheldLate: [[UInt8]: Int] = [:]
 
   /// Appends the whole file's content.
   func encode(_ core: borrowing JoinerCore, into writer: inout ByteWriter) {
     writer.append(Self.magic)
-    writer.append(UInt32(outputEnds.count - 1))
-    writer.append(array: outputEnds)
+    writer.append(UInt32(exampleEnds.count))
+    writer.append(array: exampleEnds)
+    writer.append(lateEnd)
+    writer.append(UInt32(withheldLate.count))
+    for (bytes, count) in withheldLate {
+      writer.append(UInt32(bytes.count))
+      writer.append(bytes: bytes)
+      writer.append(UInt32(clamping: count))
+    }
     core.encode(into: &writer)
     writer.append(Hashing.crc32c(writer.written))
   }
@@ -36,8 +48,15 @@ struct JoinerCheckpoint {
     guard magic == Self.magic else {
       throw .invalid(field: "joiner checkpoint format", value: "\(magic)", expected: "\(Self.magic)")
     }
-    var ends: [Position] = []
-    for _ in 0...(try reader.count("example partitions", limit: 65_536)) { ends.append(try reader.read()) }
-    return (JoinerCheckpoint(outputEnds: ends), reader)
+    var checkpoint = JoinerCheckpoint()
+    for _ in 0..<(try reader.count("example partitions", limit: 65_536)) {
+      checkpoint.exampleEnds.append(try reader.read())
+    }
+    checkpoint.lateEnd = try reader.read()
+    for _ in 0..<(try reader.count("late actions withheld", limit: .max)) {
+      let bytes = try reader.view(UInt8.self, count: try reader.count("bytes of an action", limit: Event.byteLimit))
+      checkpoint.withheldLate[bytes.array] = Int(try reader.read(UInt32.self))
+    }
+    return (checkpoint, reader)
   }
 }

@@ -32,6 +32,11 @@ extension JoinerCore {
       }
     }
     table.encode(into: &writer)
+    writer.append(UInt32(withheld.count))
+    for (id, mask) in withheld {
+      writer.append(id)
+      writer.append(mask)
+    }
   }
 
   /// A core that goes on where another was encoded.
@@ -70,6 +75,10 @@ extension JoinerCore {
     }
     watermark = watermarks.min() ?? .min
     table = try PendingTable(decoding: &reader, taskPlaces: taskPlaces, actionNumbers: actionNumbers)
+    for _ in 0..<(try reader.count("withheld labels", limit: .max)) {
+      let id = try reader.read(ImpressionID.self)
+      withheld[id] = try PendingTable.mask(try reader.read(), taskPlaces)
+    }
     rearm()
   }
 
@@ -154,14 +163,7 @@ extension PendingTable {
         if slots[index].firstAction < 0 { freeSlot(index, rememberUntil: nil) }
         continue
       }
-      let stored = try reader.read(UInt64.self)
-      var done: UInt64 = 0
-      for task in Bits(stored) {
-        guard task < taskPlaces.count else {
-          throw .invalid(field: "task mask", value: "\(stored)", expected: "\(taskPlaces.count) bits")
-        }
-        if let place = taskPlaces[task] { done |= 1 << UInt64(place) }
-      }
+      let done = try PendingTable.mask(try reader.read(), taskPlaces)
       let time = try reader.read(Milliseconds.self)
       let floor = try reader.read(Milliseconds.self)
       let ordinal = try reader.read(Position.self)
@@ -182,6 +184,18 @@ extension PendingTable {
         remember(id, inMinute: minute)
       }
     }
+  }
+
+  /// A stored task mask with its bits at today's places.
+  static func mask(_ stored: UInt64, _ taskPlaces: [Int?]) throws(DecodeError) -> UInt64 {
+    var mask: UInt64 = 0
+    for task in Bits(stored) {
+      guard task < taskPlaces.count else {
+        throw .invalid(field: "task mask", value: "\(stored)", expected: "\(taskPlaces.count) bits")
+      }
+      if let place = taskPlaces[task] { mask |= 1 << UInt64(place) }
+    }
+    return mask
   }
 
   private func expectUnknown(_ id: ImpressionID) throws(DecodeError) {

@@ -37,7 +37,7 @@ public enum JoinOutput: Hashable, Sendable, CustomStringConvertible {
 }
 
 /// A joiner's streams as journals below one directory.
-public struct JournalJoinerStreams: JoinerStreams {
+public struct JournalJoinerStreams: JoinerStreams, Sendable {
   private let root: String
   private let consumer: String
   private let options: JournalOptions

@@ -43,7 +43,7 @@ struct PendingTable {
 
   var slots: [Slot] = []
   private(set) var actions: [SeenAction] = []
-  private var map: [ImpressionID: UInt32] = [:]
+  private var map = ImpressionIndex()
   private var freeSlots: [UInt32] = []
   private var freeAction: Int32 = -1
   /// Remembered ids by the minute they are to be forgotten after.

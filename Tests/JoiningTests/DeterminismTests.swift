@@ -73,14 +73,21 @@ import Testing
     }
   }
 
-  @Test func `labels withheld are counted and not handed over again`() {
+  @Test func `labels withheld are counted and not handed over again, even through another restart`() throws {
     let traffic = Traffic(impressions: 150, seed: 4)
     let expected = traffic.expected()
     for seed in 0..<10 as Range<UInt64> {
       var core = JoinerCore(rules: traffic.rules)
       for example in expected.dropLast(40) { core.withhold(example) }
-      traffic.feed(&core, seed: seed) { _ in }
-      let fresh = core.takeExamples().map(\.example.encoded)
+      var random = SeededRandom(seed: seed)
+      var fresh: [[UInt8]] = []
+      try traffic.feed(&core, seed: seed) { core throws(DecodeError) in
+        fresh += core.takeExamples().map(\.example.encoded)
+        guard random.uniform() < 0.01 else { return }
+        var reader = ByteReader(encoded(core))
+        core = try JoinerCore(rules: traffic.rules, decoding: &reader)
+      }
+      fresh += core.takeExamples().map(\.example.encoded)
       #expect(Set(fresh) == Set(expected.suffix(40).map(\.encoded)))
       #expect(fresh.count == 40)
       let counters = core.counters

@@ -138,6 +138,20 @@ import Testing
     #expect(join.pass(2100).map(\.brief) == ["1@1000 due 1100 [+]"])
   }
 
+  @Test(arguments: [false, true])
+  func `an action that could have expired before its late impression never counts`(actionFirst: Bool) {
+    for (time, label) in [(949, "-"), (950, "+")] as [(Milliseconds, String)] {
+      var join = Scenario(task("click"), grace: 1000)  // ids and actions are kept for 1100 ms
+      if actionFirst { join.done(action("click", 1, at: time)) }
+      join.shown(.watermark(time: 2050))
+      join.shown(impression(1, at: 1000))
+      if !actionFirst { join.done(action("click", 1, at: time)) }
+      #expect(join.pass(2100).map(\.brief) == ["1@1000 due 1100 [\(label)]"])
+      #expect(join.core.counters.expiredActions == (label == "-" ? 1 : 0))
+      #expect(join.core.counters.hit == (label == "-" ? 0 : 1))
+    }
+  }
+
   @Test func `repeated impressions and actions change nothing and are counted`() {
     var join = Scenario(task("click"))
     join.shown(impression(1, at: 1000, feature: 1))
