@@ -71,6 +71,16 @@ enum Kernel {
     }
   }
 
+  /// y = max(y + x, 0) over `count` floats, x from its beginning.
+  static func addRectifying(_ x: Span<Float>, to y: inout MutableSpan<Float>, at yStart: Int, count: Int) {
+    require(0, count, x.count)
+    require(yStart, count, y.count)
+    for i in 0..<count {
+      let value = unsafe y[unchecked: yStart &+ i] + x[unchecked: i]
+      unsafe y[unchecked: yStart &+ i] = value > 0 ? value : 0
+    }
+  }
+
   /// dy = scale · dy where the output is above 0, else 0: the way back through ReLU and dropout at once.
   static func rectifyGradient(_ dy: inout MutableSpan<Float>, output: Span<Float>, scale: Float, count: Int) {
     require(0, count, min(dy.count, output.count))

@@ -110,7 +110,7 @@ import Testing
     }
   }
 
-  @Test(arguments: [1, 4, 8, 11]) func `fm is the sum over pairs of features`(dimension: Int) throws {
+  @Test(arguments: [1, 4, 8, 11, 16, 27]) func `fm is the sum over pairs of features`(dimension: Int) throws {
     let problem = try Problem(kind: "fm", seed: 8, dimension: dimension)
     var scratch = Scratch()
     let logits = problem.logits(&scratch)
