@@ -1,4 +1,5 @@
-// The dot products of all pairs of vectors. Source: Naumov et al. 2019, "Deep Learning Recommendation Model", 2.1.3.
+// The dot products of all pairs of vectors: small matrices, one per example, too small to be worth a call of sgemm.
+// Source: Naumov et al. 2019, "Deep Learning Recommendation Model", 2.1.3.
 
 /// D[example, (i, j)] = ⟨z_i, z_j⟩ for j < i, from Z `[examples, vectors, dimension]`.
 ///

@@ -1,4 +1,5 @@
 // What a trainer does to gradients before it sends them: the guard against NaN and the clip by norm.
+// Pure functions of their arguments, on any thread.
 
 /// Checks and clips of gradients, or of any numbers.
 public enum Gradients {

@@ -1,4 +1,5 @@
-// The linear layer.
+// The linear layer. It remembers nothing: whoever goes back brings the input along. Parameters and input have ways back
+// of their own, since the first layer of a model needs no gradient of its input.
 
 /// Y = X · Wᵀ + b, with X `[examples, inputs]`, W `[outputs, inputs]`, b `[outputs]`, Y `[examples, outputs]`.
 struct Linear: Sendable {

@@ -1,4 +1,5 @@
 // The multilayer perceptron: linear, normalisation if asked for, ReLU, dropout if asked for; again for each width.
+// All it remembers is each layer's activations, and what the normalisations remember.
 
 internal import Base
 
