@@ -1,4 +1,5 @@
-// Cross layers: explicit feature products of growing degree. Source: Wang et al. 2021, "DCN V2", equation 1.
+// Cross layers: explicit feature products of growing degree.
+// Source: Wang et al. 2021, "DCN V2", equation 1.
 
 /// x_{l+1} = x_0 ⊙ (W_l x_l + b_l) + x_l for each layer l, all x `[examples, width]`.
 struct CrossNetwork: Sendable {

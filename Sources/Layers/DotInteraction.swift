@@ -1,20 +1,22 @@
-// The dot products of all pairs of vectors. Source: Naumov et al. 2019, "Deep Learning Recommendation Model", 2.1.3.
+// The dot products of all pairs of vectors: small matrices, one per example, too small to be worth a call of sgemm.
+// Source: Naumov et al. 2019, "Deep Learning Recommendation Model", 2.1.3.
 
 /// D[example, (i, j)] = ⟨z_i, z_j⟩ for j < i, from Z `[examples, vectors, dimension]`.
 ///
 /// Pairs go row by row: (1,0), (2,0), (2,1), (3,0), …
-struct DotInteraction: Sendable {
+package struct DotInteraction: Sendable {
   let vectors: Int
   let dimension: Int
   /// The pairs per example.
-  var pairs: Int { vectors * (vectors - 1) / 2 }
+  package var pairs: Int { vectors * (vectors - 1) / 2 }
   /// `vectors` rounded up to whole SIMD8 blocks.
   private let padded: Int
   /// Forward one example's Zᵀ `[dimension, padded]`, backward its pair gradients as a symmetric matrix
   /// `[vectors, vectors]` with zeros in the diagonal.
   private let square: Int
 
-  init(vectors: Int, dimension: Int, plan: inout Plan) {
+  /// Pairs of `vectors` vectors of `dimension` numbers each.
+  package init(vectors: Int, dimension: Int, plan: inout Plan) {
     self.vectors = vectors
     self.dimension = dimension
     padded = (vectors + 7) / 8 * 8
@@ -24,7 +26,7 @@ struct DotInteraction: Sendable {
   /// Writes the pairs of each example from `offset` on in the rows of `output`, which are `stride` apart.
   ///
   /// Works on Zᵀ: eight j at a time, so that no sum runs across the lanes of a register.
-  func forward(
+  package func forward(
     _ z: Span<Float>, examples: Int, scratch: inout Scratch, to output: inout MutableSpan<Float>, stride: Int,
     offset: Int
   ) {
@@ -60,7 +62,7 @@ struct DotInteraction: Sendable {
   }
 
   /// dz_i += Σ_{j ≠ i} dD(i, j) · z_j.
-  func backward(
+  package func backward(
     _ gradient: Span<Float>, stride: Int, offset: Int, z: Span<Float>, examples: Int, scratch: inout Scratch,
     addingTo dz: inout MutableSpan<Float>
   ) {

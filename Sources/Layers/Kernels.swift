@@ -62,21 +62,31 @@ enum Kernel {
     }
   }
 
-  /// y = max(y, 0) over the first `count` floats.
+  /// y = max(y, 0) over the first `count` floats; a NaN stays one, so that it is seen in the logits.
   static func rectify(_ y: inout MutableSpan<Float>, count: Int) {
     require(0, count, y.count)
     for i in 0..<count {
       let value = unsafe y[unchecked: i]
-      unsafe y[unchecked: i] = value > 0 ? value : 0
+      unsafe y[unchecked: i] = value < 0 ? 0 : value
     }
   }
 
-  /// dy = scale · dy where the output is above 0, else 0: the way back through ReLU and dropout at once.
+  /// y = max(y + x, 0) over `count` floats, x from its beginning; a NaN stays one.
+  static func addRectifying(_ x: Span<Float>, to y: inout MutableSpan<Float>, at yStart: Int, count: Int) {
+    require(0, count, x.count)
+    require(yStart, count, y.count)
+    for i in 0..<count {
+      let value = unsafe y[unchecked: yStart &+ i] + x[unchecked: i]
+      unsafe y[unchecked: yStart &+ i] = value < 0 ? 0 : value
+    }
+  }
+
+  /// dy = scale · dy unless the output is 0: the way back through ReLU and dropout at once.
   static func rectifyGradient(_ dy: inout MutableSpan<Float>, output: Span<Float>, scale: Float, count: Int) {
     require(0, count, min(dy.count, output.count))
     for i in 0..<count {
       let value = unsafe dy[unchecked: i] * scale
-      unsafe dy[unchecked: i] = output[unchecked: i] > 0 ? value : 0
+      unsafe dy[unchecked: i] = output[unchecked: i] <= 0 ? 0 : value
     }
   }
 

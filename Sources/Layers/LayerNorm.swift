@@ -1,4 +1,5 @@
-// Layer normalisation. Source: Ba, Kiros and Hinton 2016.
+// Layer normalisation, in place; it remembers the normalised numbers in scratch.
+// Source: Ba, Kiros and Hinton 2016.
 
 /// y = scale ⊙ n + shift, n = (x − mean(x)) / √(variance(x) + ε), over the `width` numbers of each row.
 ///

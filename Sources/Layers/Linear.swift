@@ -1,4 +1,5 @@
-// The linear layer.
+// The linear layer. It remembers nothing: whoever goes back brings the input along. Parameters and input have ways back
+// of their own, since the first layer of a model needs no gradient of its input.
 
 /// Y = X · Wᵀ + b, with X `[examples, inputs]`, W `[outputs, inputs]`, b `[outputs]`, Y `[examples, outputs]`.
 struct Linear: Sendable {
@@ -20,16 +21,21 @@ struct Linear: Sendable {
     bias = hasBias ? plan.tensor("\(name).bias", [outputs], .zeros) : nil
   }
 
-  /// Y = X · Wᵀ + b; with `adding`, Y += X · Wᵀ + b.
+  /// Y = X · Wᵀ + b; with `adding`, Y += X · Wᵀ + b; with `rectifying`, max(…, 0) of it.
   func forward(
-    _ x: Span<Float>, examples: Int, dense: [[Float]], adding: Bool = false, to y: inout MutableSpan<Float>
+    _ x: Span<Float>, examples: Int, dense: [[Float]], adding: Bool = false, rectifying: Bool = false,
+    to y: inout MutableSpan<Float>
   ) {
     let matrix = dense[weight]
     Matrix.multiply(x, matrix.span, bTransposed: true, m: examples, n: outputs, k: inputs, adding: adding, to: &y)
-    guard let bias else { return }
+    guard let bias else { return precondition(!rectifying, "only a layer with a bias rectifies") }
     let offsets = dense[bias]
     for example in 0..<examples {
-      Kernel.addScaled(1, offsets.span, at: 0, to: &y, at: example * outputs, count: outputs)
+      if rectifying {
+        Kernel.addRectifying(offsets.span, to: &y, at: example * outputs, count: outputs)
+      } else {
+        Kernel.addScaled(1, offsets.span, at: 0, to: &y, at: example * outputs, count: outputs)
+      }
     }
   }
 

@@ -1,4 +1,5 @@
-// What every model begins with: a bias per task and a weight per task for each dense number.
+// What wide models begin with: a bias per task and a weight per task for each dense number.
+// It overwrites the logits, so it comes before every term that adds to them.
 
 /// logit[t] = bias[t] + Σ_d weight[t, d] · dense[d].
 struct LinearTerm: Sendable {

@@ -1,4 +1,5 @@
-// Logistic regression: one weight per id and task. The smallest model, and the one to compare others with.
+// Logistic regression: one weight per id and task.
+// The smallest model, and the one to compare others with.
 
 /// logit[t] = bias[t] + Σ over features of the combined row[t] (+ the dense numbers' term).
 ///

@@ -1,4 +1,5 @@
-// From logits to loss and its gradient. Tasks are independent: each has its own weights and masks.
+// From logits to loss and its gradient.
+// Tasks are independent: each has its own weights and masks, and a masked label is never looked at.
 
 internal import Glibc
 

@@ -1,4 +1,5 @@
-// Matrix products by OpenBLAS: the one place that knows it. Matrices are row-major runs of floats.
+// Matrix products by OpenBLAS: the one place that knows it.
+// Matrices are row-major runs of floats. OpenBLAS may use threads of its own, as many as `Matrix.threads`.
 
 internal import COpenBLAS
 

@@ -1,4 +1,5 @@
-// What the configuration says about a model, and everything that can be wrong with it, in the file's own keys.
+// What the configuration says about a model, and everything that can be wrong with it.
+// Problems are named by the keys of the file, all of them at once.
 
 /// How the rows of one feature of one example become one vector.
 public enum Combiner: String, Sendable, CaseIterable, Codable {

@@ -1,4 +1,5 @@
 // The factorization machine's pair term as a vector: what DeepFM feeds its heads beside the perceptron.
+// It remembers the sum over features in scratch.
 
 /// P[example, k] = Σ_{f<g} x_f[k] · x_g[k] = ½ ((Σ_f x_f)² − Σ_f x_f²), from X, whose first
 /// numbers per example are `[features, dimension]`.

@@ -1,4 +1,5 @@
 // The multilayer perceptron: linear, normalisation if asked for, ReLU, dropout if asked for; again for each width.
+// All it remembers is each layer's activations, and what the normalisations remember.
 
 internal import Base
 
@@ -42,9 +43,12 @@ struct Perceptron: Sendable {
       let input = index > 0 ? scratch.take(hidden[index - 1].output, count: 0) : []
       var output = scratch.take(layer.output, count: examples * width)
       var y = output.mutableSpan
-      layer.linear.forward(index > 0 ? input.span : x, examples: examples, dense: dense, to: &y)
-      layer.norm?.forward(&y, rows: examples, dense: dense, scratch: &scratch)
-      Kernel.rectify(&y, count: examples * width)
+      layer.linear.forward(
+        index > 0 ? input.span : x, examples: examples, dense: dense, rectifying: layer.norm == nil, to: &y)
+      if let norm = layer.norm {
+        norm.forward(&y, rows: examples, dense: dense, scratch: &scratch)
+        Kernel.rectify(&y, count: examples * width)
+      }
       if dropout > 0, let seed = scratch.dropoutSeed {
         drop(&y, count: examples * width, random: SeededRandom(seed: seed &+ UInt64(layer.output)))
       }

@@ -1,4 +1,5 @@
 // From pulled rows to one vector per feature and example, and back: the input of every model with hidden layers.
+// Goes feature by feature, so that one table's rows stay in the cache while a batch reads them.
 
 internal import Glibc
 

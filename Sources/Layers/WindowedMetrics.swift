@@ -1,4 +1,5 @@
-// The live quality of a model: exact over the last rows of one task. One thread's own.
+// The live quality of a model: exact over the last rows of one task.
+// A ring of rows that belongs to one thread.
 
 /// Keeps the last `capacity` (prediction, label) rows of a task and scores exactly those.
 public struct WindowedMetrics: Sendable {

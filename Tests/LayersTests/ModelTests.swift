@@ -97,6 +97,18 @@ import Testing
     #expect(rowGradients.allSatisfy { $0.allSatisfy { $0 == 0 } })
   }
 
+  @Test(arguments: ModelOptions.kinds)
+  func `a NaN in an example's numbers or rows shows in all its logits, and in no other's`(kind: String) throws {
+    var scratch = Scratch()
+    var problem = try Problem(kind: kind, seed: 13, examples: 4)
+    problem.batch.features[0].rows = [0, 1, 2, 3]
+    problem.batch.dense[3 * 2] = .nan
+    #expect(problem.logits(&scratch).map(\.isNaN) == (0..<12).map { $0 / 3 == 2 })
+    problem.batch.dense[3 * 2] = 0
+    problem.rows[0] = problem.rows[0].indices.map { $0 < problem.rows[0].count / 4 ? .nan : problem.rows[0][$0] }
+    #expect(problem.logits(&scratch).map(\.isNaN) == (0..<12).map { $0 / 3 == 0 })
+  }
+
   @Test func `logistic is its own definition`() throws {
     let problem = try Problem(kind: "logistic", seed: 7)
     var scratch = Scratch()
@@ -110,7 +122,7 @@ import Testing
     }
   }
 
-  @Test(arguments: [1, 4, 8, 11]) func `fm is the sum over pairs of features`(dimension: Int) throws {
+  @Test(arguments: [1, 4, 8, 11, 16, 27]) func `fm is the sum over pairs of features`(dimension: Int) throws {
     let problem = try Problem(kind: "fm", seed: 8, dimension: dimension)
     var scratch = Scratch()
     let logits = problem.logits(&scratch)
