@@ -3,4 +3,5 @@
 #pragma once
 #include "crc32c.h"
 #include "embeddings.h"
+#include "id_streams.h"
 #include "posix.h"

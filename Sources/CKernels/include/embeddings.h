@@ -29,8 +29,8 @@ typedef struct {
 typedef struct {
   void **pieces;
   uint64_t salt;
-  uint32_t base;   // a power of two
-  uint32_t lines;  // base <= lines < 2 * base: the first lines - base lines are split (linear hashing)
+  uint64_t bound;      // halves of a hash below this are spread over `low` lines, the others over `high`
+  uint32_t low, high;  // low <= high; between two sizes, the bound moves from 2^32 down to 0 as the index grows
 } guira_index;
 
 typedef struct {
@@ -51,8 +51,8 @@ static inline uint64_t guira_index_hash(const guira_index *index, uint64_t id) {
 
 // The line a 32-bit half of the hash stands for.
 static inline uint32_t guira_index_place(const guira_index *index, uint32_t half) {
-  uint32_t line = half & (2 * index->base - 1);
-  return line - (line >= index->lines ? index->base : 0);
+  uint64_t lines = half < index->bound ? index->low : index->high;
+  return (uint32_t)(half * lines >> 32);
 }
 static inline uint32_t guira_index_first(const guira_index *index, uint64_t hash) {
   return guira_index_place(index, (uint32_t)hash);
