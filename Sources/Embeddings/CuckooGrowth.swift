@@ -85,12 +85,22 @@ extension CuckooIndex {
   private mutating func pullApart() {
     let end = highStart
     let source = lowLines - 1
+    if source >= 8 { prefetchFirstLines(ofLine: source - 6) }
     let taken = take(from: source, keepingCandidates: false, into: 0)
     lowLines = source
     unsafe view.pointee.bound = bound(source)
     for line in highStart..<min(end, lines) { clear(line) }
     putBack(taken, from: source)
     if lowLines == 0 { settle(at: lines) }
+  }
+
+  /// Prefetches where the ids of a line would rather be, for when its turn comes.
+  @inline(__always) private func prefetchFirstLines(ofLine number: UInt32) {
+    unsafe guira_prefetch(line(number - 2))
+    let line = unsafe line(number)
+    for slot in 0..<UInt32(Self.slots) {
+      unsafe guira_prefetch(self.line(first(hash(guira_line_id(line, slot)))))
+    }
   }
 
   /// Moves the bound up by one line of the smaller size, and what belongs in it there.

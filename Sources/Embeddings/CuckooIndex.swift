@@ -63,8 +63,7 @@ internal import CKernels
   }
 
   func clear(_ number: UInt32) {
-    let line = unsafe line(number)
-    for slot in 0..<UInt32(Self.slots) { unsafe guira_line_set(line, slot, 0, Self.empty) }
+    unsafe guira_line_clear(line(number))
   }
 
   @inline(__always) func put(_ id: UInt64, _ value: UInt32, in number: UInt32) -> Bool {

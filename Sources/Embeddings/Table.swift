@@ -122,7 +122,7 @@ public struct Table: ~Copyable {
       return nil
     }
     unsafe fillInitial(id, rows.floats(row))
-    for optimizer in optimizers { unsafe optimizer.initializeState(of: rows.floats(row)) }
+    for place in optimizers.indices { unsafe optimizers[place].initializeState(of: rows.floats(row)) }
     rows.setSeen(row, seen)
     changes.touch(row, in: rows)
     return row

@@ -16,7 +16,7 @@
 typedef struct {
   uint64_t ids[GUIRA_SLOTS];
   uint32_t values[GUIRA_SLOTS];
-  uint32_t unused;
+  uint32_t none;  // GUIRA_EMPTY: what the slot after the last one holds
 } guira_line;
 
 // The metadata of five rows in one cache line. Three flag bits per row: live, touched in even and in odd epochs.
@@ -38,6 +38,7 @@ typedef struct {
   void **meta;    // of guira_meta
   uint32_t shift;  // rows per piece, as a power of two
   uint32_t stride;  // floats from a row to the next
+  uint32_t count;  // rows that have memory
 } guira_rows;
 
 static inline void guira_prefetch(const void *at) { __builtin_prefetch(at, 0, 3); }
@@ -79,6 +80,20 @@ static inline uint32_t guira_line_slot(const guira_line *line, uint64_t id) {
   return GUIRA_SLOTS;
 }
 
+// The value of `id` in a line, GUIRA_EMPTY when it is not there; without a branch in all common cases.
+static inline uint32_t guira_line_find(const guira_line *line, uint64_t id) {
+  uint32_t match = (uint32_t)(line->ids[0] == id) | (uint32_t)(line->ids[1] == id) << 1 |
+                   (uint32_t)(line->ids[2] == id) << 2 | (uint32_t)(line->ids[3] == id) << 3 |
+                   (uint32_t)(line->ids[4] == id) << 4;
+  uint32_t slot = (uint32_t)__builtin_ctz(match | 1u << GUIRA_SLOTS);
+  uint32_t value = slot == GUIRA_SLOTS ? line->none : line->values[slot];
+  if (__builtin_expect(value == GUIRA_EMPTY && (match & (match - 1)) != 0, 0)) {
+    slot = guira_line_slot(line, id);
+    return slot == GUIRA_SLOTS ? GUIRA_EMPTY : line->values[slot];
+  }
+  return value;
+}
+
 // An unused slot of a line, GUIRA_SLOTS when there is none.
 static inline uint32_t guira_line_room(const guira_line *line) {
   for (uint32_t slot = 0; slot < GUIRA_SLOTS; slot++)
@@ -88,6 +103,13 @@ static inline uint32_t guira_line_room(const guira_line *line) {
 
 static inline uint64_t guira_line_id(const guira_line *line, uint32_t slot) { return line->ids[slot]; }
 static inline uint32_t guira_line_value(const guira_line *line, uint32_t slot) { return line->values[slot]; }
+static inline void guira_line_clear(guira_line *line) {
+  for (uint32_t slot = 0; slot < GUIRA_SLOTS; slot++) {
+    line->ids[slot] = 0;
+    line->values[slot] = GUIRA_EMPTY;
+  }
+  line->none = GUIRA_EMPTY;
+}
 static inline void guira_line_set(guira_line *line, uint32_t slot, uint64_t id, uint32_t value) {
   line->ids[slot] = id;
   line->values[slot] = value;
