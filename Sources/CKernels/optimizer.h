@@ -5,6 +5,15 @@
 #include "CKernels.h"
 #include "clones.h"
 
+// Not sqrtf, which may set errno and so is not vectorized.
+static inline float guira_sqrt(float value) {
+#if __has_builtin(__builtin_elementwise_sqrt)
+  return __builtin_elementwise_sqrt(value);
+#else
+  return sqrtf(value);
+#endif
+}
+
 static inline float guira_clip(float value, float bound) {
   return value > bound ? bound : (value < -bound ? -bound : value);
 }
@@ -30,7 +39,7 @@ static inline float guira_sum_of_squares(const float *gradient, size_t width, fl
 // What a row's gradient is multiplied by so that its norm stays within the bound.
 static inline float guira_norm_scale(const float *gradient, const guira_step *step) {
   if (step->clip_norm == INFINITY) return 1;
-  float norm = sqrtf(guira_sum_of_squares(gradient, step->width, step->clip_value));
+  float norm = guira_sqrt(guira_sum_of_squares(gradient, step->width, step->clip_value));
   return norm > step->clip_norm ? step->clip_norm / norm : 1;
 }
 

@@ -12,7 +12,7 @@ void guira_adagrad(float *const *rows, const float *const *gradients, size_t cou
     for (size_t i = 0; i < s.width; i++) {
       float g = guira_effective(gradient[i], w[i], scale, &s);
       n[i] += g * g;
-      w[i] = w[i] * s.keep - s.rate * g / (sqrtf(n[i]) + 1e-10f);
+      w[i] = w[i] * s.keep - s.rate * g / (guira_sqrt(n[i]) + 1e-10f);
     }
   }
 }

@@ -25,7 +25,7 @@ void guira_adam(float *const *rows, const float *const *gradients, size_t count,
       float g = guira_effective(gradient[i], w[i], scale, &s);
       m[i] = m[i] + (1 - s.a) * (g - m[i]);
       v[i] = s.b * v[i] + (1 - s.b) * g * g;
-      w[i] = w[i] * s.keep - rate * m[i] / (sqrtf(v[i]) / correction + s.c);
+      w[i] = w[i] * s.keep - rate * m[i] / (guira_sqrt(v[i]) / correction + s.c);
     }
   }
 }

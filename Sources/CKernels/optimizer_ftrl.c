@@ -13,11 +13,11 @@ void guira_ftrl(float *const *rows, const float *const *gradients, size_t count,
     for (size_t i = 0; i < s.width; i++) {
       float g = guira_effective(gradient[i], w[i], scale, &s);
       float grown = n[i] + g * g;
-      float sigma = (sqrtf(grown) - sqrtf(n[i])) / s.a;
+      float sigma = (guira_sqrt(grown) - guira_sqrt(n[i])) / s.a;
       z[i] += g - sigma * w[i];
       n[i] = grown;
       float shrunk = z[i] > s.c ? z[i] - s.c : (z[i] < -s.c ? z[i] + s.c : 0);
-      w[i] = -shrunk / ((s.b + sqrtf(grown)) / s.a + s.d) * s.keep;
+      w[i] = -shrunk / ((s.b + guira_sqrt(grown)) / s.a + s.d) * s.keep;
     }
   }
 }

@@ -17,7 +17,7 @@ void guira_row_wise_adagrad(float *const *rows, const float *const *gradients, s
     for (size_t half = 8; half > 0; half /= 2)
       for (size_t lane = 0; lane < half; lane++) lanes[lane] += lanes[lane + half];
     n[0] += lanes[0] / (float)s.width;
-    float rate = s.rate / (sqrtf(n[0]) + 1e-10f);
+    float rate = s.rate / (guira_sqrt(n[0]) + 1e-10f);
     for (size_t i = 0; i < s.width; i++) {
       float g = guira_effective(gradient[i], w[i], scale, &s);
       w[i] = w[i] * s.keep - rate * g;

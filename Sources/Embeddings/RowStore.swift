@@ -46,7 +46,7 @@ internal import CKernels
     frequencies = PageStore(pieceBytes: 4 << 20)
     unsafe view = .allocate(capacity: 1)
     unsafe view.initialize(
-      to: guira_rows(pieces: floats.pieces, meta: meta.pieces, shift: shift, stride: UInt32(stride / 4)))
+      to: guira_rows(pieces: floats.pieces, meta: meta.pieces, shift: shift, stride: UInt32(stride / 4), count: 0))
   }
 
   deinit { unsafe view.deallocate() }
@@ -135,6 +135,7 @@ internal import CKernels
       row = start + slabs[lowestWithRoom].fresh
       slabs[lowestWithRoom].fresh += 1
       freshRows += 1
+      unsafe view.pointee.count = end
       ensureMeta(row)
     }
     slabs[lowestWithRoom].live += 1
@@ -198,6 +199,7 @@ internal import CKernels
       freshRows -= Int(last.fresh)
       slabs.removeLast()
       floats.removeLast()
+      unsafe view.pointee.count = end
     }
     lowestWithRoom = min(lowestWithRoom, slabs.count)
     while meta.count > 1, (meta.count - 1) * Self.metaPerPiece > slabs.count * Int(rowsPerSlab) { meta.removeLast() }

@@ -75,7 +75,7 @@ internal import Base
   /// An id's cells within its line, by a second hash.
   private func cells(of hash: UInt64) -> InlineArray<4, Int> {
     let second = Hashing.mix(hash)
-    return InlineArray { Int(((second >> UInt64($0 * 16)) & 0xFFFF) * cellsPerLine >> 16) }
+    return InlineArray { Int((((second >> UInt64($0 * 16)) & 0xFFFF) * cellsPerLine) >> 16) }
   }
 
   private static func halvings(_ line: UnsafeMutableRawPointer, _ generation: UInt16) -> Int {

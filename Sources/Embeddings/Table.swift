@@ -81,7 +81,7 @@ public struct Table: ~Copyable {
   /// True when the memory limit allows one row more.
   func hasRoom() -> Bool {
     guard let limit = options.memoryLimitBytes else { return true }
-    return rows.hasFreeRow && index.hasSlack || boundedBytes + rows.bytesPerRow + 64 <= limit
+    return rows.hasFreeRow && index.isBelowGrowth || boundedBytes + rows.bytesPerRow + 64 <= limit
   }
 
   /// Writes the weights a new row of this id begins with.
@@ -122,7 +122,7 @@ public struct Table: ~Copyable {
       return nil
     }
     unsafe fillInitial(id, rows.floats(row))
-    for optimizer in optimizers { unsafe optimizer.initializeState(of: rows.floats(row)) }
+    for place in optimizers.indices { unsafe optimizers[place].initializeState(of: rows.floats(row)) }
     rows.setSeen(row, seen)
     changes.touch(row, in: rows)
     return row

@@ -33,7 +33,7 @@ extension Table {
             for place in 0..<count where unsafe values[place] & CuckooIndex.pending != 0 {
               let sightings = sightings.isEmpty ? 1 : Int(sightings[start + place])
               unsafe answerAbsent(
-                ids[start + place], value: values[place], sightings: sightings, now: now,
+                ids[start + place], value: values[place], sightings: sightings, now: now, oldest: oldest,
                 out.baseAddress! + (start + place) * width)
             }
           }
@@ -43,9 +43,13 @@ extension Table {
   }
 
   private func answerAbsent(
-    _ id: UInt64, value: UInt32, sightings: Int, now: Milliseconds, _ weights: UnsafeMutablePointer<Float>
+    _ id: UInt64, value: UInt32, sightings: Int, now: Milliseconds, oldest: UInt32,
+    _ weights: UnsafeMutablePointer<Float>
   ) {
-    if sighted(id, value: value, times: sightings, now: now).isAdmitted, hasRoom() {
+    let value = value == CuckooIndex.empty ? index.findStashed(id) : value
+    if value & CuckooIndex.pending == 0, rows.seen(value) >= oldest {
+      unsafe weights.update(from: rows.floats(value), count: weightCount)
+    } else if sighted(id, value: value, times: sightings, now: now).isAdmitted, hasRoom() {
       unsafe fillInitial(id, weights)
     } else {
       unsafe weights.update(repeating: options.defaultWeight, count: weightCount)

@@ -91,8 +91,8 @@ extension Table {
   /// Steps the rows that wait for it. Before a row can go, this must have been done.
   private mutating func flush() {
     guard buffers.count > 0 else { return }
-    for optimizer in optimizers {
-      unsafe optimizer.apply(buffers.rows, UnsafePointer(buffers.gradients), count: buffers.count)
+    for place in optimizers.indices {
+      unsafe optimizers[place].apply(buffers.rows, UnsafePointer(buffers.gradients), count: buffers.count)
     }
     buffers.count = 0
   }

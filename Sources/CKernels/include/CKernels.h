@@ -3,5 +3,6 @@
 #pragma once
 #include "crc32c.h"
 #include "embeddings.h"
+#include "id_streams.h"
 #include "posix.h"
 #include "replica.h"

@@ -16,7 +16,7 @@
 typedef struct {
   uint64_t ids[GUIRA_SLOTS];
   uint32_t values[GUIRA_SLOTS];
-  uint32_t unused;
+  uint32_t none;  // GUIRA_EMPTY: what the slot after the last one holds
 } guira_line;
 
 // The metadata of five rows in one cache line. Three flag bits per row: live, touched in even and in odd epochs.
@@ -29,8 +29,8 @@ typedef struct {
 typedef struct {
   void **pieces;
   uint64_t salt;
-  uint32_t base;   // a power of two
-  uint32_t lines;  // base <= lines < 2 * base: the first lines - base lines are split (linear hashing)
+  uint64_t bound;      // halves of a hash below this are spread over `low` lines, the others over `high`
+  uint32_t low, high;  // low <= high; between two sizes, the bound moves from 2^32 down to 0 as the index grows
 } guira_index;
 
 typedef struct {
@@ -38,6 +38,7 @@ typedef struct {
   void **meta;    // of guira_meta
   uint32_t shift;  // rows per piece, as a power of two
   uint32_t stride;  // floats from a row to the next
+  uint32_t count;  // rows that have memory
 } guira_rows;
 
 static inline void guira_prefetch(const void *at) { __builtin_prefetch(at, 0, 3); }
@@ -51,8 +52,8 @@ static inline uint64_t guira_index_hash(const guira_index *index, uint64_t id) {
 
 // The line a 32-bit half of the hash stands for.
 static inline uint32_t guira_index_place(const guira_index *index, uint32_t half) {
-  uint32_t line = half & (2 * index->base - 1);
-  return line - (line >= index->lines ? index->base : 0);
+  uint64_t lines = half < index->bound ? index->low : index->high;
+  return (uint32_t)(half * lines >> 32);
 }
 static inline uint32_t guira_index_first(const guira_index *index, uint64_t hash) {
   return guira_index_place(index, (uint32_t)hash);
@@ -79,6 +80,20 @@ static inline uint32_t guira_line_slot(const guira_line *line, uint64_t id) {
   return GUIRA_SLOTS;
 }
 
+// The value of `id` in a line, GUIRA_EMPTY when it is not there; without a branch in all common cases.
+static inline uint32_t guira_line_find(const guira_line *line, uint64_t id) {
+  uint32_t match = (uint32_t)(line->ids[0] == id) | (uint32_t)(line->ids[1] == id) << 1 |
+                   (uint32_t)(line->ids[2] == id) << 2 | (uint32_t)(line->ids[3] == id) << 3 |
+                   (uint32_t)(line->ids[4] == id) << 4;
+  uint32_t slot = (uint32_t)__builtin_ctz(match | 1u << GUIRA_SLOTS);
+  uint32_t value = slot == GUIRA_SLOTS ? line->none : line->values[slot];
+  if (__builtin_expect(value == GUIRA_EMPTY && (match & (match - 1)) != 0, 0)) {
+    slot = guira_line_slot(line, id);
+    return slot == GUIRA_SLOTS ? GUIRA_EMPTY : line->values[slot];
+  }
+  return value;
+}
+
 // An unused slot of a line, GUIRA_SLOTS when there is none.
 static inline uint32_t guira_line_room(const guira_line *line) {
   for (uint32_t slot = 0; slot < GUIRA_SLOTS; slot++)
@@ -88,6 +103,13 @@ static inline uint32_t guira_line_room(const guira_line *line) {
 
 static inline uint64_t guira_line_id(const guira_line *line, uint32_t slot) { return line->ids[slot]; }
 static inline uint32_t guira_line_value(const guira_line *line, uint32_t slot) { return line->values[slot]; }
+static inline void guira_line_clear(guira_line *line) {
+  for (uint32_t slot = 0; slot < GUIRA_SLOTS; slot++) {
+    line->ids[slot] = 0;
+    line->values[slot] = GUIRA_EMPTY;
+  }
+  line->none = GUIRA_EMPTY;
+}
 static inline void guira_line_set(guira_line *line, uint32_t slot, uint64_t id, uint32_t value) {
   line->ids[slot] = id;
   line->values[slot] = value;

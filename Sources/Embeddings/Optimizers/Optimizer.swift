@@ -5,7 +5,7 @@ internal import CKernels
 
 /// A segment's rule, ready to run: where its weights and state lie in a row, and the kernel with its numbers.
 @safe struct Optimizer {
-  typealias Kernel = (
+  typealias Kernel = @convention(c) (
     UnsafePointer<UnsafeMutablePointer<Float>?>?, UnsafePointer<UnsafePointer<Float>?>?, Int,
     UnsafePointer<guira_step>?
   ) -> Void
@@ -17,16 +17,20 @@ internal import CKernels
   /// A rule for the `width` weights at `weights` with state at `state`, in floats from the start of a row.
   init(_ options: OptimizerOptions, width: Int, weights: Int, state: Int) {
     self.options = options
-    let numbers: (Float, Float, Float, Float)
+    var numbers: (Float, Float, Float, Float) = (0, 0, 0, 0)
     switch options.rule {
-    case .sgd: (unsafe kernel, numbers) = unsafe (guira_sgd, (0, 0, 0, 0))
-    case .momentum(let beta): (unsafe kernel, numbers) = unsafe (guira_momentum, (beta, 0, 0, 0))
-    case .adagrad: (unsafe kernel, numbers) = unsafe (guira_adagrad, (0, 0, 0, 0))
-    case .rowWiseAdagrad: (unsafe kernel, numbers) = unsafe (guira_row_wise_adagrad, (0, 0, 0, 0))
+    case .sgd: unsafe kernel = guira_sgd
+    case .adagrad: unsafe kernel = guira_adagrad
+    case .rowWiseAdagrad: unsafe kernel = guira_row_wise_adagrad
+    case .momentum(let beta):
+      unsafe kernel = guira_momentum
+      numbers.0 = beta
     case .adam(let beta1, let beta2, let epsilon):
-      (unsafe kernel, numbers) = unsafe (guira_adam, (beta1, beta2, epsilon, 0))
+      unsafe kernel = guira_adam
+      numbers = (beta1, beta2, epsilon, 0)
     case .ftrl(let alpha, let beta, let l1, let l2):
-      (unsafe kernel, numbers) = unsafe (guira_ftrl, (alpha, beta, l1, l2))
+      unsafe kernel = guira_ftrl
+      numbers = (alpha, beta, l1, l2)
     }
     step = guira_step(
       weights: UInt32(weights), state: UInt32(state), width: UInt32(width), rate: options.learningRate,
