@@ -75,6 +75,9 @@ public struct ReplayProgress: Equatable, Sendable {
   public var lag = Histogram()
   /// Whether it ended because it was told to.
   public var wasCancelled = false
+
+  /// Nothing yet.
+  public init() {}
 }
 
 /// The clocks and the nap of a replay; tests bring their own.

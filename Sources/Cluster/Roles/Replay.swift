@@ -1,6 +1,6 @@
 // A replay into a running cluster: the player, the wait until all of it is trained, shipped and served, and the report.
 
-public import Base
+internal import Base
 internal import Foundation
 internal import Joining
 internal import Journal

@@ -15,7 +15,7 @@ public enum StopSignal {
   /// Takes over both signals and calls `stop` once when one comes, on a thread of its own.
   public static func onSignal(_ stop: @escaping @Sendable () -> Void) {
     for number in [SIGTERM, SIGINT] {
-      unsafe signal(number) { _ in isAsked.store(true, ordering: .relaxed) }
+      signal(number) { _ in isAsked.store(true, ordering: .relaxed) }
     }
     _ = OwnedThread(named: "stop-signal") {
       while !wasSent { usleep(20_000) }
