@@ -103,6 +103,9 @@ private struct ClusterRun {
     case supervisor(SupervisorEvent)
   }
 
+  /// How long the player may take to stop after Ctrl-C before the roles are stopped under it.
+  private static let playerGrace = Duration.seconds(5)
+
   private let options: Up
   private let configuration: ClusterConfiguration
   private let paths: StatePaths
@@ -129,11 +132,14 @@ private struct ClusterRun {
     var isStopping = false
     var isFinished = false
     var wasInterrupted = false
+    var isReplaying = options.events != nil
+    var patienceEnds = Int64.max
     while !isFinished {
       for item in news.waitAll(timeout: .milliseconds(250)) {
         switch item {
         case .replayed(let result):
           outcome = result
+          isReplaying = false
           if case .success = result, options.keepRunning { continue }
           isStopping = true
         case .supervisor(.finished): isFinished = true
@@ -148,8 +154,10 @@ private struct ClusterRun {
         wasInterrupted = true
         isStopping = true
         isCancelled.set()
+        patienceEnds = min(patienceEnds, Clocks.monotonic() + Self.playerGrace.nanoseconds)
       }
-      if isStopping { supervisor.stop() }
+      // The player comes first: what it has sent half of would be reported as missing.
+      if isStopping && (!isReplaying || Clocks.monotonic() > patienceEnds) { supervisor.stop() }
       if !isFinished { screen.show(ClusterStatus.read(paths, configuration)) }
     }
     supervisor.wait()
@@ -160,7 +168,8 @@ private struct ClusterRun {
 
   private func finish(_ outcome: Result<Report, Failure>?, _ wasInterrupted: Bool) throws {
     guard options.events != nil else { return }
-    guard let outcome else { throw Failure("the replay was interrupted", code: 130) }
+    if wasInterrupted, (try? outcome?.get()) == nil { throw Failure("the replay was interrupted", code: 130) }
+    guard let outcome else { throw Failure("the replay did not end") }
     let report = try outcome.get()
     write("\n\(report.summary)")
     if let path = options.report {

@@ -41,7 +41,10 @@ import Testing
     #expect(keys(object["freshness"]) == ["max", "p50", "p95", "p99"])
     #expect(keys(object["versions"]) == ["bytes", "count", "rows", "tombstones"])
     #expect(keys((object["updates"] as? [Any])?[1]) == ["appliedExamples", "missing", "refused", "repeated"])
-    #expect(keys((object["tables"] as? [String: Any])?["main.user_id"]) == ["admitted", "bytes", "expired", "refused", "rows"])
+    #expect(
+      keys((object["tables"] as? [String: Any])?["main.user_id"]) == [
+        "admitted", "bytes", "expired", "refused", "rows",
+      ])
     #expect(keys(object["digest"]) == ["equal", "replicas", "shards"])
     #expect(keys(object["throughput"]) == ["examplesPerSecond", "impressionsPerSecond"])
   }
@@ -114,6 +117,7 @@ import Testing
   @Test func `one line says rates, quality, freshness and rows`() {
     #expect(
       StatusView.line(status())
-        == "4/4 up · 50,000 examples, 6,000/s · click AUC 0.7281 NE 0.8731 · freshness p50 1.3 s · version 9 · 12,346 rows")
+        == "4/4 up · 50,000 examples, 6,000/s · click AUC 0.7281 NE 0.8731 · freshness p50 1.3 s · version 9 · 12,346 rows"
+    )
   }
 }

@@ -4,7 +4,9 @@ import Foundation
 import Testing
 
 @Suite("Tidy") struct TidyTests {
-  /// Files above the limit, with the lines they may have. Entries only ever shrink or go.
+  /// Files above the limit, with the lines they may have.
+  ///
+  /// Entries only ever shrink or go.
   static let ratchet: [String: Int] = [:]
   static let lineLimit = 400
 
@@ -41,7 +43,9 @@ import Testing
     for path in swiftFiles + files(["c", "h", "cpp"], under: ["Sources"]) {
       let banned = path.hasPrefix("Sources") ? everywhere + inSources : everywhere
       for (number, line) in try text(path).split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
-        for word in banned where line.contains(word) { Issue.record("\(path):\(number + 1): '\(word)' is not used here") }
+        for word in banned where line.contains(word) {
+          Issue.record("\(path):\(number + 1): '\(word)' is not used here")
+        }
       }
     }
   }
