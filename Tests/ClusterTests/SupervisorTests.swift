@@ -154,3 +154,29 @@ final class Scratch: Sendable {
     supervisor.wait()
   }
 }
+
+@Suite("Ends of a process") struct ProcessEndTests {
+  @Test func `a signal arrives as mail and does not end the process`() async {
+    await #expect(processExitsWith: .exitCode(7)) {
+      let mailbox = Signals.mailbox()
+      kill(getpid(), SIGTERM)
+      exit(mailbox.waitAll(timeout: .seconds(10)) == [SIGTERM] ? 7 : 1)
+    }
+  }
+
+  @Test func `a role whose supervisor is gone is told so at its start`() async {
+    await #expect(processExitsWith: .exitCode(7)) {
+      setenv("GUIRA_SUPERVISOR", "1000000000", 1)
+      exit(ParentWatch.isSupervised && !ParentWatch.begin() ? 7 : 1)
+    }
+  }
+
+  @Test func `a role with its supervisor, or without any, goes on`() async {
+    await #expect(processExitsWith: .exitCode(7)) {
+      unsetenv("GUIRA_SUPERVISOR")
+      guard ParentWatch.begin() else { exit(1) }
+      setenv("GUIRA_SUPERVISOR", "\(getppid())", 1)
+      exit(ParentWatch.begin() ? 7 : 2)
+    }
+  }
+}

@@ -9,3 +9,7 @@ int guira_event_descriptor(void);
 // prctl(PR_SET_PDEATHSIG): the kernel sends `signal` to this process when the thread that started it ends. prctl has
 // variable arguments, which Swift cannot call. -1 and errno on failure.
 int guira_signal_on_parent_death(int signal);
+
+// From now on each of these signals is a byte, its number, to be read from the descriptor returned; whatever thread the
+// kernel picks. Once per process. -1 and errno on failure.
+int guira_forward_signals(const int *signals, int count);

@@ -48,7 +48,9 @@ final class Binding {
   /// Adds a problem; its line is that of the key, or of the nearest key above it.
   func report(_ path: String, _ fault: String, _ advice: String, at mark: Mark? = nil) {
     var line = mark?.line
-    var place: String?
+    // A key that only `--set` gives has no line, nor have those below it.
+    let above = lines[path] == nil ? overrides.keys.sorted().first { $0.hasPrefix("\(path).") } : nil
+    var place = line == nil ? above.flatMap { overrides[$0] }.map { "--set \($0)" } : nil
     var nearest = path[...]
     while line == nil, place == nil {
       line = lines[String(nearest)]

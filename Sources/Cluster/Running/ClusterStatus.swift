@@ -112,5 +112,22 @@ public struct ClusterStatus: Codable, Sendable, Equatable {
     return try? decoder.decode(RoleStatus.self, from: Data(bytes))
   }
 
-  private static func isAlive(_ pid: Int32) -> Bool { pid > 0 && (kill(pid, 0) == 0 || errno == EPERM) }
+  /// Whether a process runs; one that has ended and that nobody has reaped yet does not.
+  private static func isAlive(_ pid: Int32) -> Bool {
+    guard pid > 0, kill(pid, 0) == 0 || errno == EPERM else { return false }
+    guard let bytes = try? Files.read("/proc/\(pid)/stat") else { return true }
+    // "pid (name) state …", and a name may hold anything.
+    let state = String(decoding: bytes, as: UTF8.self).split(separator: ")").last?.first { $0 != " " }
+    return state != "Z" && state != "X"
+  }
+}
+
+extension ClusterStatus {
+  /// The status as JSON, keys in alphabetical order; numbers that are not finite are words.
+  public func json() throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    encoder.nonConformingFloatEncodingStrategy = .statusWords
+    return String(decoding: try encoder.encode(self), as: UTF8.self) + "\n"
+  }
 }

@@ -9,6 +9,9 @@ public enum ParentWatch {
   /// The environment variable by which a supervisor tells a role its process number.
   static let variable = "GUIRA_SUPERVISOR"
 
+  /// Whether a supervisor started this process.
+  public static var isSupervised: Bool { ProcessInfo.processInfo.environment[variable] != nil }
+
   /// Makes the kernel kill this process when the supervisor ends.
   ///
   /// Call it first thing in a role.

@@ -109,6 +109,10 @@ public struct StateDirectory: ~Copyable, Sendable {
       try Files.replace(paths.mark, with: Array(bytes))
     }
     try paths.makeSocketDirectory()
+    // What the last run's processes said would be taken for news of this one.
+    for instance in configuration.instances + [RoleInstance(.player), RoleInstance(.supervisor)] {
+      try? FileManager.default.removeItem(atPath: paths.status(instance))
+    }
     self.paths = paths
     self.lock = lock
   }

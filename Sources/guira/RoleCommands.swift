@@ -1,0 +1,109 @@
+// One subcommand per role: what `guira up` starts, and what systemd or Kubernetes start by themselves.
+
+import ArgumentParser
+import Cluster
+import Foundation
+import Glibc
+import Logging
+import Streams
+
+/// The roles as subcommands.
+let roleCommands: [any ParsableCommand.Type] = [
+  ShardCommand.self, JoinerCommand.self, TrainerCommand.self, SyncCommand.self, ReplicaCommand.self,
+]
+
+struct RoleOptions: ParsableArguments {
+  @Option(help: "The configuration file; by default the one in the state directory.") var config: String?
+  @Option(help: "The state directory.") var state = "./guira-run"
+  @Option(help: "Which of its kind this is, from 0.") var index = 0
+  @Option(
+    help: "How much is logged: trace, debug, info, notice, warning, error, critical.",
+    transform: {
+      guard let level = Logger.Level(rawValue: $0) else { throw ValidationError("'\($0)' is not a log level.") }
+      return level
+    })
+  var log = Logger.Level.info
+
+  /// Runs a role in this process until it is told to stop.
+  func run(_ role: Role) throws {
+    guard ParentWatch.begin() else { throw ExitCode(1) }
+    let instance = RoleInstance(role, index)
+    let paths = StatePaths(state)
+    let logger = JSONLogHandler.logger(instance, level: log)
+    do {
+      let configuration = try ClusterConfiguration(file: config ?? paths.configuration)
+      let known = configuration.instances.filter { $0.role == role }
+      guard known.contains(instance) else {
+        throw Failure(
+          "the configuration has \(known.count) of role \(role.rawValue): --index must be 0 to \(known.count - 1)",
+          code: 2)
+      }
+      try Roles.run(instance, configuration: configuration, state: paths, logger: logger)
+    } catch {
+      // Under a supervisor stderr is the log, and its last line what the operator is told.
+      if ParentWatch.isSupervised { logger.critical("\((error as? Failure)?.message ?? "\(error)")") }
+      let code = (error as? Failure)?.code ?? (error is ConfigurationError ? ConfigurationError.exitCode : 1)
+      if ParentWatch.isSupervised { throw ExitCode(code) }
+      throw Failure("\((error as? Failure)?.message ?? "\(error)")", code: code)
+    }
+  }
+}
+
+struct ShardCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "shard", abstract: "Runs one parameter server.",
+    discussion: "Example:\n  guira shard --config cluster.yaml --state /var/lib/guira --index 0")
+  @OptionGroup var options: RoleOptions
+  func run() throws { try options.run(.shard) }
+}
+
+struct JoinerCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "joiner", abstract: "Runs the joiner of impressions and actions.",
+    discussion: "Example:\n  guira joiner --config cluster.yaml --state /var/lib/guira")
+  @OptionGroup var options: RoleOptions
+  func run() throws { try options.run(.joiner) }
+}
+
+struct TrainerCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "trainer", abstract: "Runs one trainer.",
+    discussion: "Example:\n  guira trainer --config cluster.yaml --state /var/lib/guira --index 0")
+  @OptionGroup var options: RoleOptions
+  func run() throws { try options.run(.trainer) }
+}
+
+struct SyncCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "sync", abstract: "Runs the process that ships versions to replicas.",
+    discussion: "Example:\n  guira sync --config cluster.yaml --state /var/lib/guira")
+  @OptionGroup var options: RoleOptions
+  func run() throws { try options.run(.sync) }
+}
+
+struct ReplicaCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "replica", abstract: "Runs one replica that answers predictions over HTTP.",
+    discussion: "Example:\n  guira replica --config cluster.yaml --state /var/lib/guira --index 0")
+  @OptionGroup var options: RoleOptions
+  func run() throws { try options.run(.replica) }
+}
+
+/// The roles themselves, where this build has none.
+private enum Roles {
+  static func run(
+    _ instance: RoleInstance, configuration: ClusterConfiguration, state: StatePaths, logger: Logger
+  ) throws {
+    throw Failure("this build of guira cannot run a \(instance.role.rawValue)")
+  }
+}
+
+/// Replays events into a running cluster, where this build cannot.
+enum Replay {
+  static func run(
+    events: String, speed: ReplaySpeed, predictedShare: Double, configuration: ClusterConfiguration, state: StatePaths,
+    isCancelled: @escaping @Sendable () -> Bool
+  ) throws -> Report {
+    throw Failure("this build of guira cannot replay events")
+  }
+}
