@@ -5,7 +5,6 @@ import Cluster
 import Foundation
 import Glibc
 import Logging
-import Streams
 
 /// The roles as subcommands.
 let roleCommands: [any ParsableCommand.Type] = [
@@ -87,23 +86,4 @@ struct ReplicaCommand: ParsableCommand {
     discussion: "Example:\n  guira replica --config cluster.yaml --state /var/lib/guira --index 0")
   @OptionGroup var options: RoleOptions
   func run() throws { try options.run(.replica) }
-}
-
-/// The roles themselves, where this build has none.
-private enum Roles {
-  static func run(
-    _ instance: RoleInstance, configuration: ClusterConfiguration, state: StatePaths, logger: Logger
-  ) throws {
-    throw Failure("this build of guira cannot run a \(instance.role.rawValue)")
-  }
-}
-
-/// Replays events into a running cluster, where this build cannot.
-enum Replay {
-  static func run(
-    events: String, speed: ReplaySpeed, predictedShare: Double, configuration: ClusterConfiguration, state: StatePaths,
-    isCancelled: @escaping @Sendable () -> Bool
-  ) throws -> Report {
-    throw Failure("this build of guira cannot replay events")
-  }
 }

@@ -28,7 +28,7 @@ public enum Replay {
     events: String, speed: ReplaySpeed, predictedShare: Double, configuration: ClusterConfiguration,
     state: StatePaths, isCancelled: @escaping @Sendable () -> Bool
   ) throws -> Report {
-    var session = try ReplaySession(configuration, state, isCancelled: isCancelled)
+    let session = try ReplaySession(configuration, state, isCancelled: isCancelled)
     try session.waitUntilReady()
     try session.play(events: events, speed: speed, predictedShare: predictedShare)
     try session.waitUntilQuiet()
@@ -37,7 +37,7 @@ public enum Replay {
 }
 
 /// One replay's state; belongs to the player's thread.
-struct ReplaySession: ~Copyable {
+final class ReplaySession {
   private let configuration: ClusterConfiguration
   private let plan: ClusterPlan
   private let paths: StatePaths
@@ -78,7 +78,7 @@ struct ReplaySession: ~Copyable {
   // MARK: Playing
 
   /// Waits until every role says it is ready.
-  mutating func waitUntilReady() throws {
+  func waitUntilReady() throws {
     try wait(for: .seconds(120), "the cluster is not ready") {
       let status = ClusterStatus.read(paths, configuration)
       return status.entries.allSatisfy { entry in
@@ -89,7 +89,7 @@ struct ReplaySession: ~Copyable {
     }
   }
 
-  mutating func play(events: String, speed: ReplaySpeed, predictedShare: Double) throws {
+  func play(events: String, speed: ReplaySpeed, predictedShare: Double) throws {
     let schema = configuration.eventSchema
     var input = try EventInput.open(path: events, schema: schema, importInto: paths.root)
     var options = ReplayOptions()
@@ -102,20 +102,13 @@ struct ReplaySession: ~Copyable {
     let impressions = try sinks(.impressions, configuration.streams.impressions.partitions)
     let actions = try sinks(.actions, configuration.streams.actions.partitions)
     var replayer = EventReplayer(options: options, impressions: impressions, actions: actions)
-    let client =
-      predictedShare > 0
-      ? try PredictionClient(replicas: configuration.replicas.count.indices.map { endpoints.http(replica: $0) }) : nil
-    defer { client?.stop() }
-    let model = plan.models[0]
+    let client = predictedShare > 0 ? predictionClient(schema) : nil
     let gate = BacklogGate(configuration, root: paths.root, models: plan.models.map(\.settings.name))
     began = Clocks.monotonic()
     let board = board
     progress = try replayer.run(
       next: { () throws(StreamError) in try input.next() },
-      predict: { chunk in
-        guard let client else { return chunk.map { _ in nil } }
-        return Self.predict(chunk, client, model, schema)
-      },
+      predict: { chunk in client?.predict(chunk.map(\.features)) ?? chunk.map { _ in nil } },
       mayContinue: { gate.isOpen(impressions: impressions, actions: actions) }, isCancelled: isCancelled,
       report: { progress in
         var status = RoleStatus(RoleInstance(.player), state: .ready)
@@ -136,30 +129,27 @@ struct ReplaySession: ~Copyable {
     }
   }
 
-  /// Asks a replica about each impression; probabilities come in the model's task order and leave in the schema's.
-  private static func predict(
-    _ chunk: [Impression], _ client: PredictionClient, _ model: ClusterPlan.PlannedModel, _ schema: EventSchema
-  ) -> [ServedPrediction?] {
-    let places = schema.tasks.map { task in model.options.tasks.firstIndex { $0.name == task.name } }
-    return client.predict(model: model.settings.name, impressions: chunk.map(\.features), schema: schema).map { answer in
-      guard let answer else { return nil }
-      return ServedPrediction(
-        probabilities: places.map { $0.map { answer.probabilities[$0] } ?? .nan },
-        defaultRowsOnly: answer.isFromDefaultRowsOnly)
+  /// Asks this cluster's replicas as an application would; the first model answers.
+  private func predictionClient(_ schema: EventSchema) -> PredictionClient {
+    let replicas = configuration.replicas.count.indices.map { index in
+      let address = endpoints.http(replica: index)
+      return PredictionClientOptions.Replica(host: address.host, port: address.port)
     }
+    return PredictionClient(
+      options: PredictionClientOptions(replicas: replicas), model: plan.models[0].settings.name, schema: schema)
   }
 
   // MARK: Quiet
 
   /// Waits until all events are joined, trained on by every model, durable, published and acknowledged (DESIGN 3.5).
-  mutating func waitUntilQuiet() throws {
+  func waitUntilQuiet() throws {
     try wait(for: .seconds(600), "the cluster does not come to rest") { try notYetQuiet() }
     ended = Clocks.monotonic()
     try wait(for: .seconds(300), "the replicas do not catch up") { try notYetShipped() }
   }
 
   /// What is still on its way to the shards, in words; nil when nothing is.
-  private mutating func notYetQuiet() throws -> String? {
+  private func notYetQuiet() throws -> String? {
     for stream in [StreamLocation.Stream.impressions, .actions] {
       let partitions =
         stream == .impressions
@@ -200,7 +190,7 @@ struct ReplaySession: ~Copyable {
     return bounds.upperBound - min(processed, bounds.upperBound)
   }
 
-  private mutating func notYetShipped() throws -> String? {
+  private func notYetShipped() throws -> String? {
     _ = try? syncQuestions.asker.ask(timeout: .seconds(2)) { PublishRequest(dense: true).encoded(request: $0) }
     var durable: [UInt64] = []
     for shard in shardQuestions.indices {
@@ -218,7 +208,7 @@ struct ReplaySession: ~Copyable {
     return missing.isEmpty ? nil : "replicas \(missing.map(String.init).joined(separator: ", ")) have not acknowledged"
   }
 
-  private mutating func syncStatus() -> SyncStatus? {
+  private func syncStatus() -> SyncStatus? {
     guard
       var reader = try? syncQuestions.asker.ask(
         timeout: .seconds(2), { PlainMessage.empty(.status, request: $0) }),
@@ -227,7 +217,7 @@ struct ReplaySession: ~Copyable {
     return SyncStatus(json: text)
   }
 
-  private mutating func wait(
+  private func wait(
     for limit: Duration, _ failure: String, _ reason: () throws -> String?
   ) throws {
     let deadline = Clocks.monotonic() + limit.nanoseconds
@@ -247,7 +237,7 @@ struct ReplaySession: ~Copyable {
 
   // MARK: Report
 
-  mutating func report() throws -> Report {
+  func report() throws -> Report {
     var report = Report()
     let status = ClusterStatus.read(paths, configuration)
     let joiner = status[RoleInstance(.joiner)]
@@ -302,7 +292,7 @@ struct ReplaySession: ~Copyable {
         calibration: quality.last20.calibration, count: quality.last20.count))
   }
 
-  private mutating func addShards(to report: inout Report) throws {
+  private func addShards(to report: inout Report) throws {
     let isHalf = configuration.sync.precision == .float16
     var shards = DigestReply()
     for index in shardQuestions.indices {
