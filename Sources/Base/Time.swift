@@ -43,3 +43,6 @@ extension Duration {
   /// The duration in seconds.
   public var inSeconds: Double { Double(nanoseconds) / 1e9 }
 }
+
+/// A monotonic time before all others that can still be subtracted from them.
+public let longAgo: Int64 = .min / 4

@@ -47,13 +47,13 @@ public struct ShardClient {
   private struct Peer {
     var welcome: Welcome?
     var incarnation: UInt64 = 0
-    var helloAt: Int64 = .min
+    var helloAt: Int64 = longAgo
     var isSynchronizing = true
     var pushes: [KeptPush] = []
     var durable: [ChainKey: Position] = [:]
     var applied: [ChainKey: Position] = [:]
     var claimed: Set<ChainKey> = []
-    var claimAt: Int64 = .min
+    var claimAt: Int64 = longAgo
   }
 
   private struct Pull {
@@ -196,7 +196,7 @@ public struct ShardClient {
     for shard in peers.indices {
       let peer = peers[shard]
       if peer.isSynchronizing {
-        if now - peer.helloAt > retryAfter / 4 || peer.helloAt == .min { sayHello(to: shard, now: now) }
+        if now - peer.helloAt > retryAfter / 4 { sayHello(to: shard, now: now) }
         continue
       }
       let push = peer.pushes.first { !$0.isApplied }?.sentAt

@@ -34,7 +34,7 @@ public struct ShardCore: ~Copyable {
   struct Chain {
     var state: ChainState
     var pusher: PeerID?
-    var lastPush: Int64 = .min
+    var lastPush: Int64 = longAgo
   }
 
   /// A closed epoch that is being copied out.
@@ -126,7 +126,7 @@ public struct ShardCore: ~Copyable {
 
   /// Event time up to which all active chains have read; the clock of expiry. A chain is active for a minute after a push.
   func eventClock(now: Int64) -> Milliseconds {
-    chains.values.filter { now - $0.lastPush < 60_000_000_000 && $0.lastPush != .min }.map(\.state.watermark).min() ?? .min
+    chains.values.filter { now - $0.lastPush < 60_000_000_000 }.map(\.state.watermark).min() ?? .min
   }
 
   /// What this shard says of itself.

@@ -31,7 +31,7 @@ public struct ReplicaFollower {
   private var baseTensors: [TensorChange] = []
   /// While a base is being taken: the version it must reach before it is served, known with its last part.
   private var commitAt: UInt64?
-  private var nextFollow: Int64 = .min
+  private var nextFollow: Int64 = longAgo
   private var nextRequest: UInt64 = 1
   /// Versions and parts that could not be applied, with the last reason.
   public private(set) var rejected: (count: Int, reason: String) = (0, "")

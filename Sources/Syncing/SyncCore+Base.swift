@@ -17,7 +17,7 @@ struct BaseBuilder {
   var parts = 0
   var bytes = 0
   var request: UInt64 = 0
-  var askedAt: Int64 = .min
+  var askedAt: Int64 = longAgo
   var tensors: [String: [Float]] = [:]
 }
 

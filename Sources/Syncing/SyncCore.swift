@@ -57,7 +57,7 @@ public struct SyncCore {
     /// The last epoch in a stored version.
     var persisted: UInt64 = 0
     var partial: [BlockRecord.Parsed] = []
-    var askedAt: Int64 = .min
+    var askedAt: Int64 = longAgo
     var isWaiting = false
     var durableEpoch: UInt64 = 0
     var chains: [ChainKey: ChainState] = [:]
@@ -68,7 +68,7 @@ public struct SyncCore {
     var store: UInt64 = 0
     var version: UInt64 = 0
     var part: UInt32 = 0
-    var lastSeen: Int64 = .min
+    var lastSeen: Int64 = longAgo
     var sent: (version: UInt64, part: UInt32, at: Int64)?
   }
 
