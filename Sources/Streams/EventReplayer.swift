@@ -129,7 +129,6 @@ public struct EventReplayer {
         progress.wasCancelled = true
         break
       }
-      try waitForCluster(mayContinue, isCancelled)
       let now = clock.monotonic()
       chunk.removeAll(keepingCapacity: true)
       while chunk.count < options.chunkEvents {
@@ -146,7 +145,15 @@ public struct EventReplayer {
         chunk.append(due.event)
         waiting = nil
       }
-      if !chunk.isEmpty { try send(chunk, predict) }
+      if !chunk.isEmpty {
+        let waited = try waitForCluster(mayContinue, isCancelled)
+        waiting?.deadline += waited
+        if waited > 0, isCancelled() {
+          progress.wasCancelled = true
+          break
+        }
+        try send(chunk, predict)
+      }
       let reached = min(pacer.eventTime(at: now) ?? .min, waiting?.event.time ?? .min)
       try writers.tick(now: clock.monotonic(), reached: reached)
       if now >= nextReport {
@@ -162,8 +169,11 @@ public struct EventReplayer {
     return progress
   }
 
-  private mutating func waitForCluster(_ mayContinue: () -> Bool, _ isCancelled: () -> Bool) throws(StreamError) {
-    guard !mayContinue() else { return }
+  /// Waits until the cluster takes more, and moves all deadlines by the nanoseconds that took.
+  private mutating func waitForCluster(
+    _ mayContinue: () -> Bool, _ isCancelled: () -> Bool
+  ) throws(StreamError) -> Int64 {
+    guard !mayContinue() else { return 0 }
     let began = clock.monotonic()
     repeat {
       try writers.tick(now: clock.monotonic(), reached: .min)
@@ -172,6 +182,7 @@ public struct EventReplayer {
     let waited = clock.monotonic() - began
     pacer.delay(by: waited)
     progress.waited += .nanoseconds(waited)
+    return waited
   }
 
   private mutating func send(_ chunk: [Event], _ predict: ([Impression]) -> [ServedPrediction?]) throws(StreamError) {
