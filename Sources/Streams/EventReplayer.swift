@@ -36,7 +36,7 @@ public struct ReplayOptions: Equatable, Sendable {
   public var latenessMilliseconds: Int64 = 0
   /// The longest window of any task: how far the last watermark lies behind the last event.
   public var largestWindowMilliseconds: Int64 = 15 * 60 * 1000
-  /// The longest time a record waits to be durable, or as long as the last sync took when that is longer.
+  /// The longest time a record waits to be durable; longer when the disk is so slow that syncs would take half the time.
   ///
   /// Default 10 ms.
   public var syncInterval = Duration.milliseconds(10)
@@ -155,7 +155,7 @@ public struct EventReplayer {
         try send(chunk, predict)
       }
       let reached = min(pacer.eventTime(at: now) ?? .min, waiting?.event.time ?? .min)
-      try writers.tick(now: clock.monotonic(), reached: reached)
+      try writers.tick(reached: reached)
       if now >= nextReport {
         report(progress)
         nextReport = now + 100_000_000
@@ -176,7 +176,7 @@ public struct EventReplayer {
     guard !mayContinue() else { return 0 }
     let began = clock.monotonic()
     repeat {
-      try writers.tick(now: clock.monotonic(), reached: .min)
+      try writers.tick(reached: .min)
       clock.nap(1_000_000)
     } while !mayContinue() && !isCancelled()
     let waited = clock.monotonic() - began
@@ -190,7 +190,7 @@ public struct EventReplayer {
     for case .impression(let impression) in chunk where isPredicted(impression.id) { asked.append(impression) }
     var answers: [ServedPrediction?] = []
     if !asked.isEmpty {
-      try writers.syncWaiting(now: clock.monotonic())
+      try writers.syncDueRecords()
       answers = predict(asked)
       precondition(answers.count == asked.count, "\(answers.count) predictions for \(asked.count) impressions")
       progress.asked += asked.count
