@@ -7,7 +7,6 @@
 #include <cstring>
 #include <memory>
 #include <new>
-#include <vector>
 
 using namespace simdjson;
 
@@ -15,7 +14,9 @@ struct guira_json {
   dom::parser parser;
   std::unique_ptr<uint8_t[]> padded;  // the text, then SIMDJSON_PADDING zero bytes
   size_t limit = 0;
-  std::vector<guira_json_token> tokens;
+  std::unique_ptr<guira_json_token[]> tokens;
+  size_t token_capacity = 0;
+  uint32_t token_count = 0;
   const uint8_t *texts = nullptr;
   size_t text_bytes = 0;
   const char *problem = "";
@@ -23,18 +24,22 @@ struct guira_json {
 
 namespace {
 
+// There is room: every token stands for at least one byte of the text.
+inline void append(guira_json &json, uint8_t kind, uint64_t bits, uint32_t length) {
+  uint32_t at = json.token_count++;
+  json.tokens[at] = {bits, length, at + 1, kind};
+}
+
 void add_text(guira_json &json, std::string_view text) {
   auto begin = reinterpret_cast<const uint8_t *>(text.data());
   size_t offset = size_t(begin - json.texts);
   if (offset + text.size() > json.text_bytes) json.text_bytes = offset + text.size();
-  json.tokens.push_back({offset, uint32_t(text.size()), uint32_t(json.tokens.size() + 1), GUIRA_JSON_TEXT});
+  append(json, GUIRA_JSON_TEXT, offset, uint32_t(text.size()));
 }
 
 // Recursion is bounded by the parser's depth limit.
 void add(guira_json &json, dom::element element) {
-  auto scalar = [&json](uint8_t kind, uint64_t bits) {
-    json.tokens.push_back({bits, 0, uint32_t(json.tokens.size() + 1), kind});
-  };
+  auto scalar = [&json](uint8_t kind, uint64_t bits) { append(json, kind, bits, 0); };
   switch (element.type()) {
     case dom::element_type::NULL_VALUE: scalar(GUIRA_JSON_NULL, 0); break;
     case dom::element_type::BOOL: {
@@ -70,7 +75,7 @@ void add(guira_json &json, dom::element element) {
       break;
     }
     case dom::element_type::ARRAY: {
-      size_t self = json.tokens.size();
+      uint32_t self = json.token_count;
       scalar(GUIRA_JSON_LIST, 0);
       uint32_t count = 0;
       dom::array list;
@@ -80,11 +85,11 @@ void add(guira_json &json, dom::element element) {
         ++count;
       }
       json.tokens[self].length = count;
-      json.tokens[self].end = uint32_t(json.tokens.size());
+      json.tokens[self].end = json.token_count;
       break;
     }
     case dom::element_type::OBJECT: {
-      size_t self = json.tokens.size();
+      uint32_t self = json.token_count;
       scalar(GUIRA_JSON_OBJECT, 0);
       uint32_t count = 0;
       dom::object object;
@@ -95,14 +100,14 @@ void add(guira_json &json, dom::element element) {
         ++count;
       }
       json.tokens[self].length = count;
-      json.tokens[self].end = uint32_t(json.tokens.size());
+      json.tokens[self].end = json.token_count;
       break;
     }
   }
 }
 
 int fail(guira_json &json, error_code code) {
-  json.tokens.clear();
+  json.token_count = 0;
   json.problem = error_message(code);
   if (code == UTF8_ERROR) return GUIRA_JSON_NOT_UTF8;
   return code == MEMALLOC ? GUIRA_JSON_OUT_OF_MEMORY : GUIRA_JSON_MALFORMED;
@@ -124,10 +129,14 @@ guira_json *guira_json_new(size_t limit) {
 void guira_json_free(guira_json *json) { delete json; }
 
 int guira_json_parse(guira_json *json, const void *bytes, size_t count) {
-  json->tokens.clear();
+  json->token_count = 0;
   json->text_bytes = 0;
   if (count > json->limit) return fail(*json, CAPACITY);
   try {
+    if (json->token_capacity < count + 1) {
+      json->tokens.reset(new guira_json_token[count + 1]);
+      json->token_capacity = count + 1;
+    }
     if (count > 0) std::memcpy(json->padded.get(), bytes, count);
     std::memset(json->padded.get() + count, 0, SIMDJSON_PADDING);
     dom::element root;
@@ -142,8 +151,8 @@ int guira_json_parse(guira_json *json, const void *bytes, size_t count) {
 }
 
 const guira_json_token *guira_json_tokens(const guira_json *json, size_t *count) {
-  *count = json->tokens.size();
-  return json->tokens.data();
+  *count = json->token_count;
+  return json->tokens.get();
 }
 
 const uint8_t *guira_json_texts(const guira_json *json, size_t *count) {

@@ -123,34 +123,3 @@ extension FeatureKind {
     }
   }
 }
-
-extension FeatureKind {
-  private enum Key: String, CodingKey { case kind, limit, width }
-
-  /// `{"kind": "id"}`, `{"kind": "ids", "limit": 20}` or `{"kind": "dense", "width": 4}`.
-  public func encode(to encoder: any Encoder) throws {
-    var container = encoder.container(keyedBy: Key.self)
-    switch self {
-    case .id: try container.encode("id", forKey: .kind)
-    case .ids(let limit):
-      try container.encode("ids", forKey: .kind)
-      try container.encode(limit, forKey: .limit)
-    case .dense(let width):
-      try container.encode("dense", forKey: .kind)
-      try container.encode(width, forKey: .width)
-    }
-  }
-
-  /// Reads what `encode` wrote.
-  public init(from decoder: any Decoder) throws {
-    let container = try decoder.container(keyedBy: Key.self)
-    switch try container.decode(String.self, forKey: .kind) {
-    case "id": self = .id
-    case "ids": self = .ids(limit: try container.decode(Int.self, forKey: .limit))
-    case "dense": self = .dense(width: try container.decode(Int.self, forKey: .width))
-    case let other:
-      throw DecodingError.dataCorruptedError(
-        forKey: .kind, in: container, debugDescription: "kind is '\(other)'; expected id, ids or dense")
-    }
-  }
-}

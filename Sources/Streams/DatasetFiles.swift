@@ -3,11 +3,12 @@
 internal import Base
 internal import Glibc
 
-/// A dataset directory in the making: `<output>.partial`, locked, renamed by `publish`.
+/// A dataset directory in the making: `<output>.partial`, locked, renamed by `publish`, removed when that never comes.
 struct DatasetStaging: ~Copyable {
   let output: String
   let directory: String
   private let lock: FileLock
+  private var isPublished = false
 
   /// - Throws: `outputExists` when `output` holds something; `file` when another import is at it.
   init(output: String) throws(StreamError) {
@@ -20,6 +21,15 @@ struct DatasetStaging: ~Copyable {
     self.lock = lock
   }
 
+  /// Only what imports write is removed; a stranger's file keeps the directory.
+  deinit {
+    guard !isPublished else { return }
+    for name in [Dataset.eventsName, Dataset.rejectedName, TrafficGenerator.truthName, "lock"] {
+      _ = unsafe unlink("\(directory)/\(name)")
+    }
+    _ = unsafe rmdir(directory)
+  }
+
   private static func lock(_ directory: String) throws(StreamError) -> FileLock {
     do throws(FileError) {
       try Files.makeDirectory(directory)
@@ -30,13 +40,14 @@ struct DatasetStaging: ~Copyable {
   }
 
   /// Writes the manifest and puts the directory in its place.
-  borrowing func publish(_ dataset: Dataset) throws(StreamError) {
+  mutating func publish(_ dataset: Dataset) throws(StreamError) {
     do throws(FileError) {
       try Files.replace("\(directory)/\(Dataset.manifestName)", with: dataset.json())
       _ = unsafe unlink("\(directory)/lock")
       guard unsafe rename(directory, output) == 0 else {
         throw FileError(errno, "rename \(directory) to \(output)")
       }
+      isPublished = true
       try Files.syncDirectory(of: output)
     } catch {
       throw .file(error)

@@ -46,7 +46,9 @@ public struct EventInput: ~Copyable {
     let problems = Dataset.kuairandShape.misfits(schema)
     guard problems.isEmpty else { throw .misfit(path: path, problems: problems) }
     let importer = try KuaiRandImporter(directory: path)
-    let text = try importer.sources().map { "\($0.name) \($0.bytes) \($0.changed)" }.joined(separator: "\n")
+    // Another layout of the manifest or other files make another import; an older one is left where it is.
+    let files = try importer.sources().map { "\($0.name) \($0.bytes) \($0.changed)" }
+    let text = (["layout 1"] + files).joined(separator: "\n")
     let output = "\(directory)/imported-\(String(Hashing.xxh3(text), radix: 16))"
     var report: ImportReport?
     if !Files.exists("\(output)/\(Dataset.manifestName)") {

@@ -36,7 +36,7 @@ public struct ReplayOptions: Equatable, Sendable {
   public var latenessMilliseconds: Int64 = 0
   /// The longest window of any task: how far the last watermark lies behind the last event.
   public var largestWindowMilliseconds: Int64 = 15 * 60 * 1000
-  /// The longest time a record waits to be durable, or as long as the last sync took when that is longer.
+  /// The longest time a record waits to be durable; longer when the disk is so slow that syncs would take half the time.
   ///
   /// Default 10 ms.
   public var syncInterval = Duration.milliseconds(10)
@@ -132,7 +132,6 @@ public struct EventReplayer {
         progress.wasCancelled = true
         break
       }
-      try waitForCluster(mayContinue, isCancelled)
       let now = clock.monotonic()
       chunk.removeAll(keepingCapacity: true)
       while chunk.count < options.chunkEvents {
@@ -149,9 +148,17 @@ public struct EventReplayer {
         chunk.append(due.event)
         waiting = nil
       }
-      if !chunk.isEmpty { try send(chunk, predict) }
+      if !chunk.isEmpty {
+        let waited = try waitForCluster(mayContinue, isCancelled)
+        waiting?.deadline += waited
+        if waited > 0, isCancelled() {
+          progress.wasCancelled = true
+          break
+        }
+        try send(chunk, predict)
+      }
       let reached = min(pacer.eventTime(at: now) ?? .min, waiting?.event.time ?? .min)
-      try writers.tick(now: clock.monotonic(), reached: reached)
+      try writers.tick(reached: reached)
       if now >= nextReport {
         report(progress)
         nextReport = now + 100_000_000
@@ -165,16 +172,20 @@ public struct EventReplayer {
     return progress
   }
 
-  private mutating func waitForCluster(_ mayContinue: () -> Bool, _ isCancelled: () -> Bool) throws(StreamError) {
-    guard !mayContinue() else { return }
+  /// Waits until the cluster takes more, and moves all deadlines by the nanoseconds that took.
+  private mutating func waitForCluster(
+    _ mayContinue: () -> Bool, _ isCancelled: () -> Bool
+  ) throws(StreamError) -> Int64 {
+    guard !mayContinue() else { return 0 }
     let began = clock.monotonic()
     repeat {
-      try writers.tick(now: clock.monotonic(), reached: .min)
+      try writers.tick(reached: .min)
       clock.nap(1_000_000)
     } while !mayContinue() && !isCancelled()
     let waited = clock.monotonic() - began
     pacer.delay(by: waited)
     progress.waited += .nanoseconds(waited)
+    return waited
   }
 
   private mutating func send(_ chunk: [Event], _ predict: ([Impression]) -> [ServedPrediction?]) throws(StreamError) {
@@ -182,7 +193,7 @@ public struct EventReplayer {
     for case .impression(let impression) in chunk where isPredicted(impression.id) { asked.append(impression) }
     var answers: [ServedPrediction?] = []
     if !asked.isEmpty {
-      try writers.syncWaiting(now: clock.monotonic())
+      try writers.syncDueRecords()
       answers = predict(asked)
       precondition(answers.count == asked.count, "\(answers.count) predictions for \(asked.count) impressions")
       progress.asked += asked.count

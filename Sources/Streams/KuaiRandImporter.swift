@@ -104,7 +104,7 @@ public struct KuaiRandImporter: Sendable {
   public func run(into output: String, progress: (Double) -> Void = { _ in }) throws(StreamError) -> ImportReport {
     let began = Clocks.monotonic()
     let sources = try sources()
-    let staging = try DatasetStaging(output: output)
+    var staging = try DatasetStaging(output: output)
     var report = ImportReport()
     var rejected = try JSONLinesFile(path: "\(staging.directory)/\(Dataset.rejectedName)")
     var loader = KuaiRandLoader(users: try userIDs(), videos: try videoTable())

@@ -162,7 +162,7 @@ extension TrafficGenerator {
     guard let count = options.impressions, count > 0 else {
       preconditionFailure("a file of endless traffic")
     }
-    let staging = try DatasetStaging(output: output)
+    var staging = try DatasetStaging(output: output)
     var events = try JSONLinesFile(path: "\(staging.directory)/\(Dataset.eventsName)")
     var truths = try JSONLinesFile(path: "\(staging.directory)/\(truthName)")
     let encoder = EventEncoder(schema: .synthetic)

@@ -86,6 +86,23 @@ import Testing
     #expect(try fence("hex") == dump, "\(dump.joined(separator: "\n"))")
   }
 
+  @Test func `the manifest is what is written, and reads back`() throws {
+    let dataset = Dataset(
+      origin: "an example",
+      schema: EventSchema(
+        features: [
+          FeatureSpec(name: "user_id"), FeatureSpec(name: "tags", kind: .ids(limit: 3)),
+          FeatureSpec(name: "age", kind: .dense(width: 1)),
+        ], tasks: [TaskSpec(name: "click", windowMilliseconds: 300_000)]),
+      actions: ["click", "view_end"], latenessMilliseconds: 5000, impressions: 10, firstTime: 1_735_689_600_000,
+      lastTime: 1_735_689_660_000)
+    let text = String(decoding: dataset.json(), as: UTF8.self)
+    #expect(try fence("json dataset").joined(separator: "\n") + "\n" == text)
+    let directory = try TemporaryDirectory()
+    try directory.write(Dataset.manifestName, text)
+    #expect(try Dataset(directory: directory.path) == dataset)
+  }
+
   @Test func `every code of a reason is documented`() throws {
     let reasons: [EventFault.Reason] = [
       .notJSON(""), .notUTF8, .oversized(bytes: 1, limit: 1), .missing(field: "", of: ""), .repeated(field: ""),

@@ -240,6 +240,15 @@ private final class VirtualTime {
     #expect(impressions[0].events.allSatisfy { $0.event.time == 1000 })
   }
 
+  @Test func `a replay can be cancelled while it waits for the cluster`() throws {
+    let time = VirtualTime()
+    let (progress, impressions, _) = try replay(
+      [impression(1, at: 1000)], ReplayOptions(), time: time, mayContinue: { false },
+      isCancelled: { time.now > 1_020_000_000 })
+    #expect(progress.wasCancelled)
+    #expect(impressions[0].events.isEmpty)
+  }
+
   @Test func `a share of impressions is asked for, the same ones each time`() throws {
     var options = ReplayOptions()
     options.predictedShare = 0.3
