@@ -112,6 +112,7 @@ extension ShardCore {
 
   private mutating func sweep(now: Int64) {
     let clock = eventClock(now: now)
+    guard clock > .min else { return }  // nobody has pushed: event time stands still
     for box in tables {
       let expired = box.table.sweep(watermark: clock, rows: options.sweepRows)
       if expired > 0 { isChanged = true }

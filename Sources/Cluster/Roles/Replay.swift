@@ -81,11 +81,13 @@ final class ReplaySession {
   func waitUntilReady() throws {
     try wait(for: .seconds(120), "the cluster is not ready") {
       let status = ClusterStatus.read(paths, configuration)
-      return status.entries.allSatisfy { entry in
-        // A trainer may wait for the stream that the joiner makes with the first example.
-        entry.isAlive && (entry.status?.state == .ready || entry.instance.role == .joiner && entry.status != nil
-          || entry.instance.role == .trainer && entry.status?.state == .waiting)
-      } ? nil : status.problems.first ?? "roles are starting"
+      let starting = configuration.instances.first { instance in
+        guard let entry = status.entries.first(where: { $0.instance == instance }), entry.isAlive else { return true }
+        // Joiner and trainers wait for the first events; that they say so is enough.
+        let mayWait = instance.role == .joiner || instance.role == .trainer
+        return !(entry.status?.state == .ready || mayWait && entry.status?.state == .waiting)
+      }
+      return starting.map { "\($0) is starting" }
     }
   }
 
