@@ -78,7 +78,8 @@ let package = Package(
     module(
       "Serving",
       uses: [
-        "Base", "CKernels", "Embeddings", "Layers", "Streams", hummingbird, nio("NIOCore"), nio("NIOPosix"), nio("NIOHTTP1"),
+        "Base", "CKernels", "Embeddings", "Layers", "Streams", hummingbird, nio("NIOCore"), nio("NIOPosix"),
+        nio("NIOHTTP1"),
         logging,
       ]),
     tests("Serving", uses: ["Base", "Embeddings", "Layers", "Streams"]),

@@ -88,7 +88,9 @@ internal import Glibc
     unsafe base.storeBytes(of: value, toByteOffset: offset, as: Value.self)
   }
 
-  /// Appends room for `elements` values, zeroed, and lets `body` fill it in place. The offset must be aligned.
+  /// Appends room for `elements` values, zeroed, and lets `body` fill it in place.
+  ///
+  /// The offset must be aligned.
   public mutating func append<Element: BitwiseCopyable, Failure: Error>(
     _ type: Element.Type, count elements: Int,
     fill body: (inout MutableSpan<Element>) throws(Failure) -> Void

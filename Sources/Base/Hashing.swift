@@ -5,7 +5,9 @@ internal import CXXHash
 
 /// Hash functions with values that are part of stored formats, so they never change.
 public enum Hashing {
-  /// XXH3-64 of a text's UTF-8, with a seed. Source: xxHash 0.8.
+  /// XXH3-64 of a text's UTF-8, with a seed.
+  ///
+  /// Source: xxHash 0.8.
   public static func xxh3(_ text: String, seed: UInt64 = 0) -> UInt64 {
     var copy = text
     return copy.withUTF8 { unsafe guira_xxh3_64($0.baseAddress, $0.count, seed) }

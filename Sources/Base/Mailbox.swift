@@ -52,7 +52,9 @@ public final class Mailbox<Value: Sendable>: Sendable {
     }
   }
 
-  /// Takes everything, waiting up to `timeout` for the first value. Empty after the time, or when closed.
+  /// Takes everything, waiting up to `timeout` for the first value.
+  ///
+  /// Empty after the time, or when closed.
   public func waitAll(timeout: Duration) -> [Value] {
     let waiting = takeAll()
     if !waiting.isEmpty || isClosed { return waiting }

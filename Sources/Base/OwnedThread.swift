@@ -16,7 +16,9 @@ public final class OwnedThread: Sendable {
     }
   }
 
-  /// Starts a thread that calls `body` once. The name (15 characters kept) is what `top -H` and debuggers show.
+  /// Starts a thread that calls `body` once.
+  ///
+  /// The name (15 characters kept) is what `top -H` and debuggers show.
   public init(named name: String, _ body: @escaping @Sendable () -> Void) {
     var thread = pthread_t()
     let argument = unsafe Unmanaged.passRetained(Body(name: name, run: body)).toOpaque()
@@ -32,6 +34,8 @@ public final class OwnedThread: Sendable {
     self.thread = thread
   }
 
-  /// Waits until the body has returned. Call it once.
+  /// Waits until the body has returned.
+  ///
+  /// Call it once.
   public func join() { pthread_join(thread, nil) }
 }

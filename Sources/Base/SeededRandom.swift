@@ -1,6 +1,8 @@
 // Randomness that can be run again: everything random in Guira comes from a seed, but for names that must be unique.
 
-/// xoshiro256** seeded by splitmix64. Source: Blackman and Vigna 2018.
+/// xoshiro256** seeded by splitmix64.
+///
+/// Source: Blackman and Vigna 2018.
 public struct SeededRandom: RandomNumberGenerator, Sendable {
   private var state: (UInt64, UInt64, UInt64, UInt64)
 

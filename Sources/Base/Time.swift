@@ -2,7 +2,9 @@
 
 internal import Glibc
 
-/// A point in time: milliseconds since 1970-01-01 UTC. Event times and arrival times are given in it.
+/// A point in time: milliseconds since 1970-01-01 UTC.
+///
+/// Event times and arrival times are given in it.
 public typealias Milliseconds = Int64
 
 /// The clocks of this machine.

@@ -75,7 +75,9 @@ public struct ShardClient {
 
   /// Bytes of pushes that are not durable yet.
   public private(set) var keptBytes = 0
-  /// Messages to send: shard and bytes. The shell takes them and sends them in order.
+  /// Messages to send: shard and bytes.
+  ///
+  /// The shell takes them and sends them in order.
   public private(set) var outgoing: [(shard: Int, message: Blob)] = []
   /// Why the client cannot go on.
   public private(set) var failure: ClientFailure?
@@ -171,7 +173,9 @@ public struct ShardClient {
   }
 
   /// Sends one batch's push to every shard, in a chain that is claimed.
-  public mutating func push(chain: ChainKey, end: Position, now: Int64, _ make: (_ request: UInt64, _ shard: Int) -> Blob) {
+  public mutating func push(
+    chain: ChainKey, end: Position, now: Int64, _ make: (_ request: UInt64, _ shard: Int) -> Blob
+  ) {
     for shard in peers.indices {
       let message = make(request(), shard)
       let isOpen = !peers[shard].isSynchronizing
@@ -200,7 +204,8 @@ public struct ShardClient {
         continue
       }
       let push = peer.pushes.first { !$0.isApplied }?.sentAt
-      let pull = pulls.values.filter { $0.requests[shard] != nil && $0.replies[shard] == nil }.map { $0.sentAt[shard] }.min()
+      let pull = pulls.values.filter { $0.requests[shard] != nil && $0.replies[shard] == nil }.map { $0.sentAt[shard] }
+        .min()
       if let oldest = [push, pull].compactMap({ $0 }).min(), now - oldest > retryAfter {
         synchronize(shard, now: now)
       }
@@ -238,7 +243,9 @@ public struct ShardClient {
 
   // MARK: Messages
 
-  /// Takes a message of a shard. Bytes that are not the protocol's are dropped: the retry finds out.
+  /// Takes a message of a shard.
+  ///
+  /// Bytes that are not the protocol's are dropped: the retry finds out.
   public mutating func receive(_ message: Blob, from shard: Int, now: Int64) {
     guard failure == nil else { return }
     var reader = ByteReader(message)

@@ -66,7 +66,8 @@ extension ShardCore {
     }
     actions.append(.sync(epoch: copying.epoch))
     syncing.append((copying.epoch, copying.applied))
-    retain(RetainedBlock(epoch: copying.epoch, records: copying.records, bytes: copying.records.reduce(0) { $0 + $1.count }))
+    retain(
+      RetainedBlock(epoch: copying.epoch, records: copying.records, bytes: copying.records.reduce(0) { $0 + $1.count }))
     cut = nil
   }
 
@@ -144,8 +145,10 @@ public struct RecoveryError: Error, Equatable, Sendable, CustomStringConvertible
 }
 
 extension ShardCore {
-  /// Takes one record of the journal, in order. Blocks are applied when their end record comes.
-  /// - Throws: `RecoveryError` for a table whose rows changed shape, or a damaged record.
+  /// Takes one record of the journal, in order.
+  ///
+  /// Blocks are applied when their end record comes. - Throws: `RecoveryError` for a table whose rows changed shape,
+  /// or a damaged record.
   public mutating func recover(_ record: Blob) throws(RecoveryError) {
     do {
       let parsed = try BlockRecord.parse(ByteReader(record))
@@ -181,7 +184,9 @@ extension ShardCore {
     }
   }
 
-  /// Ends recovery: what an unfinished block held is void. The record must be appended before anything else.
+  /// Ends recovery: what an unfinished block held is void.
+  ///
+  /// The record must be appended before anything else.
   public mutating func beginRun(now: Int64) -> Blob {
     recovering = []
     recoveringRecords = []
@@ -199,7 +204,8 @@ extension ShardCore {
       let shape = tables[index].shape
       guard shape == table else {
         throw RecoveryError(
-          description: "table '\(table.name)' holds \(table.weightCount) weights and \(table.floatCount) floats per row "
+          description:
+            "table '\(table.name)' holds \(table.weightCount) weights and \(table.floatCount) floats per row "
             + "in the journal, \(shape.weightCount) and \(shape.floatCount) in the configuration; compare dimension, "
             + "tasks and optimizer, or use another state directory")
       }

@@ -101,7 +101,9 @@ public struct ShardCore: ~Copyable {
   var recoveredShape: BlockRecord.Shape?
   var counters: [String: UInt64] = [:]
 
-  /// An empty shard. `recover` its journal's records before anything else.
+  /// An empty shard.
+  ///
+  /// `recover` its journal's records before anything else.
   public init(_ options: ShardOptions, incarnation: UInt64, identity: (high: UInt64, low: UInt64)) {
     self.options = options
     self.incarnation = incarnation
@@ -124,7 +126,9 @@ public struct ShardCore: ~Copyable {
     counters[counter, default: 0] += by
   }
 
-  /// Event time up to which all active chains have read; the clock of expiry. A chain is active for a minute after a push.
+  /// Event time up to which all active chains have read; the clock of expiry.
+  ///
+  /// A chain is active for a minute after a push.
   func eventClock(now: Int64) -> Milliseconds {
     chains.values.filter { now - $0.lastPush < 60_000_000_000 }.map(\.state.watermark).min() ?? .min
   }

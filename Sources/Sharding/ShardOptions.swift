@@ -29,15 +29,25 @@ public struct ShardOptions: Sendable, Equatable {
   public var tables: [TableOptions]
   /// All dense tensors of the cluster, in index order; each lives on one shard.
   public var tensors: [DenseTensorOptions]
-  /// How often an epoch closes (monotonic). Default 1 s: what a crash may make the trainers send again.
+  /// How often an epoch closes (monotonic).
+  ///
+  /// Default 1 s: what a crash may make the trainers send again.
   public var epoch: Duration = .seconds(1)
-  /// Rows copied between two rounds of requests while a cut is copied out. Default 2,048: about a millisecond.
+  /// Rows copied between two rounds of requests while a cut is copied out.
+  ///
+  /// Default 2,048: about a millisecond.
   public var copyRows: Int = 2048
-  /// Blocks kept in memory for sync. Default 512 MiB; beyond it the oldest go and sync takes a new base.
+  /// Blocks kept in memory for sync.
+  ///
+  /// Default 512 MiB; beyond it the oldest go and sync takes a new base.
   public var retainedBytes: Int = 512 << 20
-  /// Rows looked at by one slice of expiry. Default 4,096.
+  /// Rows looked at by one slice of expiry.
+  ///
+  /// Default 4,096.
   public var sweepRows: Int = 4096
-  /// How often a slice of expiry runs (monotonic). Default 100 ms.
+  /// How often a slice of expiry runs (monotonic).
+  ///
+  /// Default 100 ms.
   public var sweepEvery: Duration = .milliseconds(100)
 
   /// Options with defaults for everything but the shape of the cluster.

@@ -49,7 +49,9 @@ public final class ShardServer: Sendable {
   /// Asks `run` to close the last epoch and return; callable from any thread and from signal handlers' threads.
   public func stop() { isStopping.store(true, ordering: .relaxed) }
 
-  /// Recovers, serves, and returns after `stop`, when everything applied is durable. Blocks the calling thread.
+  /// Recovers, serves, and returns after `stop`, when everything applied is durable.
+  ///
+  /// Blocks the calling thread.
   ///
   /// - Parameters:
   ///   - onReady: called once, when requests are answered, with the number of blocks that were replayed.

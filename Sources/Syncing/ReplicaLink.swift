@@ -19,7 +19,9 @@ public final class ReplicaLink: Sendable {
   /// Asks `run` to return.
   public func stop() { isStopping.store(true, ordering: .relaxed) }
 
-  /// Follows sync until `stop`. Blocks the calling thread, which alone calls the target.
+  /// Follows sync until `stop`.
+  ///
+  /// Blocks the calling thread, which alone calls the target.
   ///
   /// - Parameter onIdle: called at least every 100 ms between messages, for status.
   public func run(target: any VersionTarget, onIdle: (ReplicaFollower) -> Void = { _ in }) throws {

@@ -262,7 +262,9 @@ public struct SyncCore {
     }
   }
 
-  private mutating func merge(_ part: BlockRecord.Parsed, tables shapes: [TableShape], tensors names: [TensorShape]) throws {
+  private mutating func merge(_ part: BlockRecord.Parsed, tables shapes: [TableShape], tensors names: [TensorShape])
+    throws
+  {
     switch part {
     case .table(let index, _, var section):
       guard shapes.indices.contains(index) else {
@@ -313,7 +315,9 @@ public struct SyncCore {
   }
 
   private mutating func publishIfDue(now: Int64, wall: Milliseconds, into actions: inout [SyncAction]) {
-    if nextSparse == 0 { (nextSparse, nextDense) = (now + options.sparseEvery.nanoseconds, now + options.denseEvery.nanoseconds) }
+    if nextSparse == 0 {
+      (nextSparse, nextDense) = (now + options.sparseEvery.nanoseconds, now + options.denseEvery.nanoseconds)
+    }
     guard now >= nextSparse || wantsPublish else { return }
     if now >= nextSparse { nextSparse = now + options.sparseEvery.nanoseconds }
     let withDense = wantsDense || now >= nextDense
@@ -336,7 +340,8 @@ public struct SyncCore {
     totals.versions += 1
     let content = VersionContent(
       number: newest + 1, basePart: nil, created: wall, newestEventTime: newestEventTime, exampleCount: exampleCount,
-      totals: totals, epochs: shards.map(\.cursor), identities: shards.map(\.identity), arrivals: readyArrivals, tables: changes,
+      totals: totals, epochs: shards.map(\.cursor), identities: shards.map(\.identity), arrivals: readyArrivals,
+      tables: changes,
       tensors: dense.sorted().map { TensorChange(name: $0, values: tensors[$0] ?? []) })
     changedTensors.subtract(dense)
     newest += 1

@@ -8,20 +8,33 @@ public struct SyncOptions: Sendable, Equatable {
   public var shardCount: Int
   /// How many replicas will follow; an event counts as servable everywhere when all have acknowledged.
   public var replicaCount: Int
-  /// How often changed rows are published (monotonic). Default 60 s.
+  /// How often changed rows are published (monotonic).
+  ///
+  /// Default 60 s.
   public var sparseEvery: Duration = .seconds(60)
-  /// How often dense tensors are published (monotonic). Default 24 h, and at the first start.
+  /// How often dense tensors are published (monotonic).
+  ///
+  /// Default 24 h, and at the first start.
   public var denseEvery: Duration = .seconds(86_400)
-  /// Rounds rows to float16. Default false.
+  /// Rounds rows to float16.
+  ///
+  /// Default false.
   public var halfPrecision: Bool = false
-  /// How long versions behind the newest base are kept on disk (wall clock). Default 1 h.
+  /// How long versions behind the newest base are kept on disk (wall clock).
+  ///
+  /// Default 1 h.
   public var keepVersions: Duration = .seconds(3600)
-  /// Rows asked for by one scan request while a base is made. Default 8,192.
+  /// Rows asked for by one scan request while a base is made.
+  ///
+  /// Default 8,192.
   public var scanRows: Int = 8192
   /// A new base is made when the versions behind the last one have more bytes than this and than twice the base's.
+  ///
   /// Default 256 MiB.
   public var rebaseBytes: Int = 256 << 20
-  /// How long an answer may take before it is asked for again. Default 2 s.
+  /// How long an answer may take before it is asked for again.
+  ///
+  /// Default 2 s.
   public var retryAfter: Duration = .seconds(2)
 
   /// Options with defaults for all but the cluster's size.

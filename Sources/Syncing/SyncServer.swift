@@ -36,7 +36,9 @@ public final class SyncServer: Sendable {
   /// Asks `run` to return.
   public func stop() { isStopping.store(true, ordering: .relaxed) }
 
-  /// Serves until `stop`. Blocks the calling thread.
+  /// Serves until `stop`.
+  ///
+  /// Blocks the calling thread.
   ///
   /// - Parameter onStatus: called about twice a second on this thread.
   public func run(onStatus: (SyncStatus) -> Void = { _ in }) throws {

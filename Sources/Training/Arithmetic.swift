@@ -16,7 +16,9 @@ func zero(_ values: inout [Float], as model: [Float]) {
   for index in span.indices { span[index] = 0 }
 }
 
-/// Writes row `i` of `rows` to place `places[i]` of `target`. Shapes `[places × width]`.
+/// Writes row `i` of `rows` to place `places[i]` of `target`.
+///
+/// Shapes `[places × width]`.
 func scatter(_ rows: View<Float>, to places: [Int32], width: Int, in target: inout [Float]) {
   let source = rows.span
   var target = target.mutableSpan
@@ -26,7 +28,9 @@ func scatter(_ rows: View<Float>, to places: [Int32], width: Int, in target: ino
   }
 }
 
-/// Writes row `places[i]` of `rows` to place `i` of `target`. Shapes `[places × width]`.
+/// Writes row `places[i]` of `rows` to place `i` of `target`.
+///
+/// Shapes `[places × width]`.
 func collect(_ places: [Int32], width: Int, of rows: [Float], into target: inout MutableSpan<Float>) {
   let source = rows.span
   for index in places.indices {

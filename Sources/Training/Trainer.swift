@@ -62,7 +62,9 @@ public final class Trainer: Sendable {
   /// Asks `run` to push what is on its way and return.
   public func stop() { isStopping.store(true, ordering: .relaxed) }
 
-  /// Claims, trains, and returns after `stop`. Blocks the calling thread.
+  /// Claims, trains, and returns after `stop`.
+  ///
+  /// Blocks the calling thread.
   ///
   /// - Parameter onStatus: called about twice a second on the trainer's thread.
   /// - Throws: `TrainerFailure` when it is fenced or a shard lost updates, and errors of sockets, streams and files.

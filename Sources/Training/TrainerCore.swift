@@ -35,6 +35,7 @@ public struct TrainerCore: ~Copyable {
     var forming: TrainingBatch?
   }
 
+  /// The options in effect.
   public let options: TrainerOptions
   /// Speaks to the shards.
   public var client: ShardClient

@@ -36,17 +36,29 @@ public struct TrainerOptions: Sendable, Equatable {
   public var stream: String = "examples"
   /// Partitions this trainer owns.
   public var partitions: [Int] = [0]
-  /// Examples per batch. Default 256: quality falls slowly above it (docs/training.md).
+  /// Examples per batch.
+  ///
+  /// Default 256: quality falls slowly above it (docs/training.md).
   public var batchSize: Int = 256
-  /// A batch that is not full is trained on after this time (monotonic). Default 50 ms.
+  /// A batch that is not full is trained on after this time (monotonic).
+  ///
+  /// Default 50 ms.
   public var flushAfter: Duration = .milliseconds(50)
-  /// Bytes of pushes kept until they are durable; when they are reached the trainer waits. Default 256 MiB.
+  /// Bytes of pushes kept until they are durable; when they are reached the trainer waits.
+  ///
+  /// Default 256 MiB.
   public var pushBufferBytes: Int = 256 << 20
-  /// Batches a trainer may be ahead of its slowest acknowledged push. Default 16.
+  /// Batches a trainer may be ahead of its slowest acknowledged push.
+  ///
+  /// Default 16.
   public var batchesAhead: Int = 16
-  /// Where ln r is applied. Default serving.
+  /// Where ln r is applied.
+  ///
+  /// Default serving.
   public var correction: SamplingCorrection = .serving
-  /// How long an answer may take before the trainer asks where the shard stands. Default 2 s.
+  /// How long an answer may take before the trainer asks where the shard stands.
+  ///
+  /// Default 2 s.
   public var retryAfter: Duration = .seconds(2)
 
   /// Options with defaults for all but the model and the cluster's shape.
@@ -72,7 +84,8 @@ public struct TrainerOptions: Sendable, Equatable {
   /// What does not fit in a shard's welcome; nil when all does.
   public func problem(in welcome: Welcome) -> String? {
     if welcome.mapNumber != map.number {
-      return "its cluster map has number \(welcome.mapNumber), this trainer's \(map.number); restart with one configuration"
+      return
+        "its cluster map has number \(welcome.mapNumber), this trainer's \(map.number); restart with one configuration"
     }
     for (own, theirs) in zip(tables, welcome.tables) where own != theirs {
       return "table '\(theirs.name)' has \(theirs.weightCount) weights per row there, table '\(own.name)' "

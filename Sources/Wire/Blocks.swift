@@ -133,7 +133,9 @@ public struct BlocksReply: Sendable {
   }
 }
 
-/// Asks for one slice of a table's rows. The rows are read as they are now; later blocks bring what changes meanwhile.
+/// Asks for one slice of a table's rows.
+///
+/// The rows are read as they are now; later blocks bring what changes meanwhile.
 public struct ScanRequest: Equatable, Sendable {
   /// The table's index.
   public var table: UInt32

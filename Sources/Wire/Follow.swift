@@ -51,7 +51,9 @@ public struct Follow: Equatable, Sendable {
 public struct VersionMessage: Sendable {
   /// The version store it is from.
   public var store: UInt64
-  /// The version's number. For a base: the version after which the following ones apply.
+  /// The version's number.
+  ///
+  /// For a base: the version after which the following ones apply.
   public var number: UInt64
   /// The newest version there is: how far behind the replica still is.
   public var newest: UInt64

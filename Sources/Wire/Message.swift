@@ -21,7 +21,9 @@ public enum WireProtocol {
   public static let sectionLimit = 4096
 }
 
-/// What a message is. A reply has the request's opcode with the top bit set.
+/// What a message is.
+///
+/// A reply has the request's opcode with the top bit set.
 public enum Opcode: UInt16, Sendable, CaseIterable {
   /// Opens a conversation: versions, role, schema, chains; also how a client learns where a shard stands.
   case hello = 1

@@ -100,7 +100,9 @@ public struct PeerID: Hashable, Sendable, CustomStringConvertible {
     guard unsafe zmq_connect(handle, endpoint) == 0 else { throw LinkError(zmq_errno(), "connect to \(endpoint)") }
   }
 
-  /// Sends without copying and without waiting. False when the queue is full or, for a router, the peer is gone.
+  /// Sends without copying and without waiting.
+  ///
+  /// False when the queue is full or, for a router, the peer is gone.
   public func send(_ message: Blob, to peer: PeerID? = nil) -> Bool {
     if let peer {
       let sent = unsafe peer.bytes.withUnsafeBytes { bytes in
@@ -120,7 +122,9 @@ public struct PeerID: Hashable, Sendable, CustomStringConvertible {
     return false
   }
 
-  /// The next message without waiting; nil when there is none. A router also learns who sent it.
+  /// The next message without waiting; nil when there is none.
+  ///
+  /// A router also learns who sent it.
   public func receive() throws(LinkError) -> (peer: PeerID?, message: Blob)? {
     var peer: PeerID?
     if kind == .router {

@@ -13,6 +13,7 @@ internal import Wire
 /// Replays a dataset into a cluster that is up.
 public enum Replay {
   /// Bytes of events the joiner may be behind before the player waits, and bytes of examples the trainers may be behind.
+  ///
   /// About 4,000 records: a second's work or less, so that predictions of a replay at full speed come from a model that
   /// has seen what was shown a moment ago.
   static let leadBytes: UInt64 = 512 << 10

@@ -37,10 +37,12 @@ extension RoleProcess {
     let nextStatus = Mutex<Int64>(0)
     try link.run(target: target) { follower in
       let now = Clocks.monotonic()
-      guard nextStatus.withLock({ next in
-        defer { if now >= next { next = now + 500_000_000 } }
-        return now >= next
-      }) else { return }
+      guard
+        nextStatus.withLock({ next in
+          defer { if now >= next { next = now + 500_000_000 } }
+          return now >= next
+        })
+      else { return }
       board.post(status(of: store, follower))
     }
     if let error = questionFailure.withLock({ $0 }) { throw error }

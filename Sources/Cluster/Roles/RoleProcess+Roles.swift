@@ -60,7 +60,8 @@ extension RoleProcess {
         status.counters.duplicateImpressions + status.counters.duplicateActions)
       report.counters["expiredActions"] = Double(status.counters.expiredActions)
       for counts in status.counters.labels {
-        report.labels[counts.task] = RoleStatus.LabelCounts(emitted: Int(counts.emitted), positive: Int(counts.positive))
+        report.labels[counts.task] = RoleStatus.LabelCounts(
+          emitted: Int(counts.emitted), positive: Int(counts.positive))
       }
       board.post(report)
     }
