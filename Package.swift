@@ -100,6 +100,10 @@ let package = Package(
         "Base", "Cluster", "Streams", .product(name: "ArgumentParser", package: "swift-argument-parser"), logging,
       ],
       swiftSettings: settings),
+    .testTarget(
+      name: "EndToEndTests",
+      dependencies: ["Base", "Cluster", "Layers", "Serving", "Sharding", "Streams", "Wire", "guira"],
+      swiftSettings: testSettings),
     .testTarget(name: "TidyTests", swiftSettings: testSettings),
   ],
   cLanguageStandard: .c17,

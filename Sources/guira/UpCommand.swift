@@ -140,7 +140,10 @@ private struct ClusterRun {
         case .replayed(let result):
           outcome = result
           isReplaying = false
-          if case .success = result, options.keepRunning { continue }
+          if case .success(let report) = result, options.keepRunning {
+            try publish(report)
+            continue
+          }
           isStopping = true
         case .supervisor(.finished): isFinished = true
         case .supervisor(let event):
@@ -171,6 +174,10 @@ private struct ClusterRun {
     if wasInterrupted, (try? outcome?.get()) == nil { throw Failure("the replay was interrupted", code: 130) }
     guard let outcome else { throw Failure("the replay did not end") }
     let report = try outcome.get()
+    if !options.keepRunning { try publish(report) }
+  }
+
+  private func publish(_ report: Report) throws {
     write("\n\(report.summary)")
     if let path = options.report {
       try Files.replace(path, with: Array(try report.json().utf8))
