@@ -2,9 +2,11 @@
 
 internal import Base
 internal import Hummingbird
+internal import HummingbirdCore
 public import Logging
 internal import NIOCore
 internal import NIOPosix
+internal import ServiceLifecycle
 internal import Glibc
 
 /// Where and how a replica answers over HTTP.
@@ -15,6 +17,10 @@ public struct ReplicaServerOptions: Equatable, Sendable {
   public var port: Int
   /// Not ready when the last version is older than this, by the monotonic clock; nil for never. Default nil.
   public var stalenessLimit: Duration?
+  /// The most connections at a time; further ones wait to be accepted. Default 1024.
+  public var connectionLimit = 1024
+  /// A connection on which nothing came for so long is closed. Default 60 s.
+  public var idleTimeout = Duration.seconds(60)
 
   /// A server on a port, everything else by default.
   public init(port: Int) { self.port = port }
@@ -41,7 +47,7 @@ public enum ReplicaServerError: Error, Equatable, Sendable, CustomStringConverti
 public final class ReplicaServer: Sendable {
   /// The port it listens at.
   public let port: Int
-  private let task: Task<Void, Never>
+  private let services: ServiceGroup
   private let ended: Mailbox<Void>
   private let group: MultiThreadedEventLoopGroup
 
@@ -57,16 +63,21 @@ public final class ReplicaServer: Sendable {
     quiet.logLevel = max(logger.logLevel, .warning)  // the frameworks' own notes are not the operator's
     let application = Application(
       router: ReplicaRouter(service: service).build(),
-      configuration: .init(address: .hostname(options.host, port: options.port)),
+      server: .http1(configuration: .init(idleTimeout: .nanoseconds(options.idleTimeout.nanoseconds))),
+      configuration: .init(
+        address: .hostname(options.host, port: options.port),
+        availableConnectionsDelegate: MaximumAvailableConnections(options.connectionLimit)),
       onServerRunning: { channel in _ = bound.offer(.success(channel.localAddress?.port ?? options.port)) },
       eventLoopGroupProvider: .shared(group), logger: quiet)
     self.group = group
     self.ended = ended
     // Handlers run on the event loop's own thread: a prediction is shorter than the hop to another thread and back.
     let executor = EventLoopExecutor(group.next())
-    task = Task(executorPreference: executor) {
+    let services = ServiceGroup(configuration: .init(services: [application], logger: quiet))
+    self.services = services
+    Task(executorPreference: executor) {
       do {
-        try await application.run()
+        try await services.run()
       } catch {
         _ = bound.offer(.failure(Self.reason(for: error, options)))
       }
@@ -77,7 +88,6 @@ public final class ReplicaServer: Sendable {
     do throws(ReplicaServerError) {
       port = try outcome.get()
     } catch {
-      task.cancel()
       try? group.syncShutdownGracefully()
       throw error
     }
@@ -92,7 +102,7 @@ public final class ReplicaServer: Sendable {
 
   /// Stops listening, lets requests in hand finish, and ends the threads. Blocks until then. Call it once.
   public func stop() {
-    task.cancel()
+    Task { [services] in await services.triggerGracefulShutdown() }
     while !ended.isClosed { _ = ended.waitAll(timeout: .seconds(1)) }
     try? group.syncShutdownGracefully()
   }

@@ -250,6 +250,9 @@ struct ServedModel: Sendable {
     }
   }
 
+  /// The same for a caller without a reader of its own; never waits for the writer.
+  private func peek<Result>(_ body: (Snapshot) -> Result) -> Result? { read(EpochReader(epochs), body) }
+
   /// The number of the model with this name.
   func model(named name: String) -> Int? { modelIndices[name] }
 
@@ -260,9 +263,7 @@ struct ServedModel: Sendable {
   public var isReady: Bool { version != nil }
 
   /// The version that is served; nil before the first base.
-  public var version: VersionInfo? {
-    writer.withLock { _ in current?.version }
-  }
+  public var version: VersionInfo? { peek { $0.version } }
 
   /// Time since the last version was published here; nil before the first base.
   ///
@@ -271,22 +272,21 @@ struct ServedModel: Sendable {
     isReady ? .nanoseconds(clock() - publishedAt.load(ordering: .relaxed)) : nil
   }
 
-  /// Per table the wrapping sum of its rows' digests; nil before the first base. Scans all rows on the caller's thread
-  /// and holds up the writer meanwhile.
+  /// Per table the wrapping sum of its rows' digests; nil before the first base.
+  ///
+  /// Scans all rows on the caller's thread and holds up the writer, but no reader, meanwhile.
   public func digests() -> [UInt64]? {
     writer.withLock { _ in current?.tables.map { $0.digest() } }
   }
 
   /// What the replica holds and how fresh it has been.
   public func statistics() -> StoreStatistics {
-    let snapshot = writer.withLock { _ in current }
-    let tables = tableOptions.indices.map { index in
-      StoreStatistics.Table(
-        name: tableOptions[index].name, rows: snapshot?.tables[index].rowCount ?? 0,
-        bytes: snapshot?.tables[index].byteCount ?? 0)
+    let held = peek { snapshot in snapshot.tables.map { (rows: $0.rowCount, bytes: $0.byteCount) } }
+    let tables = tableOptions.enumerated().map { index, options in
+      StoreStatistics.Table(name: options.name, rows: held?[index].rows ?? 0, bytes: held?[index].bytes ?? 0)
     }
     return StoreStatistics(
-      tables: tables, version: snapshot?.version, age: age, freshness: freshness.withLock { $0 })
+      tables: tables, version: version, age: age, freshness: freshness.withLock { $0 })
   }
 }
 

@@ -153,6 +153,7 @@ internal import Synchronization
     var larger = unsafe old.pointee
     // When tombstones alone are in the way the index keeps its size; else it doubles, so that rebuilds stay rare.
     while Double(rows + count) > 0.5 * Double(1 << Int(unsafe larger.bits)) { unsafe larger.bits += 1 }
+    precondition(unsafe larger.bits <= 32, "a replica table of \(rows + count) rows")  // what a tag can tell apart
     unsafe larger.words = Self.zeroed(1 << Int(larger.bits))
     let new = unsafe Self.boxed(larger)
     unsafe guira_replica_rebuild(old, new)
@@ -180,7 +181,8 @@ internal import Synchronization
   }
 
   private func addSlab() {
-    precondition(slabCount < Self.slabLimit, "a replica table holds at most \(Self.slabLimit * rowsPerSlab) rows")
+    let limit = min(Self.slabLimit * rowsPerSlab, Int(UInt32.max) - 1)
+    precondition((slabCount + 1) * rowsPerSlab <= limit, "a replica table holds at most \(limit) rows")
     let words = rowsPerSlab * Int(unsafe current.load(ordering: .relaxed).pointee.stride)
     unsafe slabs[slabCount] = Self.zeroed(words)
     slabCount += 1
