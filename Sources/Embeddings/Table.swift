@@ -99,8 +99,9 @@ public struct Table: ~Copyable {
   // MARK: One row
 
   /// Makes a row for an id that has none, and counts it as touched.
+  /// - Parameter isCounted: whether the index holds a count of it.
   /// - Returns: nil when the index cannot take the id.
-  mutating func createRow(_ id: UInt64, seen: UInt32) -> UInt32? {
+  mutating func createRow(_ id: UInt64, isCounted: Bool, seen: UInt32) -> UInt32? {
     if let limit = options.rowLimit {
       if rows.count > limit - limit / 16 { eviction.gather(rows, ranking: options.eviction) }
       while rows.count >= limit, let victim = eviction.first(rows, ranking: options.eviction) {
@@ -110,14 +111,9 @@ public struct Table: ~Copyable {
     }
     let row = rows.allocate(for: id)
     changes.forgetFrozen(row, in: rows)
-    let isPlaced: Bool
-    if index.find(id) == CuckooIndex.empty {
-      isPlaced = index.insert(id, value: row)
-    } else {
+    if isCounted {
       index.replace(id, with: row)
-      isPlaced = true
-    }
-    guard isPlaced else {
+    } else if !index.insert(id, value: row) {
       rows.free(row)
       return nil
     }

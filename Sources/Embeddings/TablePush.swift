@@ -68,6 +68,7 @@ extension Table {
       half = chunk - half
       if end < count {
         unsafe guira_find(index.view, rows.view, ids + end, min(chunk, count - end), buffers.hints + half)
+        unsafe guira_prefetch_moves(index.view, ids + end, buffers.hints + half, min(chunk, count - end))
       }
       unsafe guira_check_gradients(gradients + start * weightCount, end - start, weightCount, buffers.good)
       for place in start..<end {
@@ -134,7 +135,8 @@ extension Table {
       return
     }
     if options.rowLimit != nil { flush() }
-    guard hasRoom(), let row = createRow(id, seen: push.seen) else {
+    guard hasRoom(), let row = createRow(id, isCounted: value != CuckooIndex.empty, seen: push.seen)
+    else {
       push.counts.refused += 1
       if isGood { push.counts.droppedGradients += 1 }
       keepCount(id, value: value, count: threshold - 1, &push)

@@ -54,6 +54,10 @@ import Testing
       guira_find(index.view, rows.view, asked, asked.count, &values)
       let expected = asked.map { index.find($0) }
       #expect(values == expected)
+      var twin = [UInt32](repeating: 0, count: asked.count)
+      var out: [Float] = [0]
+      guira_gather_scalar(index.view, rows.view, asked, asked.count, 0, 0, &twin, &out)
+      #expect(twin == expected)
     }
   }
 

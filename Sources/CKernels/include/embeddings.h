@@ -80,20 +80,6 @@ static inline uint32_t guira_line_slot(const guira_line *line, uint64_t id) {
   return GUIRA_SLOTS;
 }
 
-// The value of `id` in a line, GUIRA_EMPTY when it is not there; without a branch in all common cases.
-static inline uint32_t guira_line_find(const guira_line *line, uint64_t id) {
-  uint32_t match = (uint32_t)(line->ids[0] == id) | (uint32_t)(line->ids[1] == id) << 1 |
-                   (uint32_t)(line->ids[2] == id) << 2 | (uint32_t)(line->ids[3] == id) << 3 |
-                   (uint32_t)(line->ids[4] == id) << 4;
-  uint32_t slot = (uint32_t)__builtin_ctz(match | 1u << GUIRA_SLOTS);
-  uint32_t value = slot == GUIRA_SLOTS ? line->none : line->values[slot];
-  if (__builtin_expect(value == GUIRA_EMPTY && (match & (match - 1)) != 0, 0)) {
-    slot = guira_line_slot(line, id);
-    return slot == GUIRA_SLOTS ? GUIRA_EMPTY : line->values[slot];
-  }
-  return value;
-}
-
 // An unused slot of a line, GUIRA_SLOTS when there is none.
 static inline uint32_t guira_line_room(const guira_line *line) {
   for (uint32_t slot = 0; slot < GUIRA_SLOTS; slot++)
@@ -153,6 +139,12 @@ void guira_find(const guira_index *index, const guira_rows *rows, const uint64_t
 // before `oldest` (seconds; 0 to take all) is not copied and answers GUIRA_EMPTY.
 void guira_gather(const guira_index *index, const guira_rows *rows, const uint64_t *ids, size_t count, size_t width,
                   uint32_t oldest, uint32_t *values, float *out);
+void guira_gather_scalar(const guira_index *index, const guira_rows *rows, const uint64_t *ids, size_t count,
+                         size_t width, uint32_t oldest, uint32_t *values, float *out);
+
+// For ids that guira_find has not found and whose two lines are full: prefetches the lines that ids there could move to, so
+// that making room does not wait for memory.
+void guira_prefetch_moves(const guira_index *index, const uint64_t *ids, const uint32_t *values, size_t count);
 
 // Writes 1 for every gradient row that may be applied: all finite, and small enough that their squares are.
 void guira_check_gradients(const float *gradients, size_t count, size_t width, uint8_t *good);
