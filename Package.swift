@@ -27,6 +27,7 @@ func tests(_ name: String, uses: [Target.Dependency] = []) -> Target {
 }
 
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+let httpTypes = Target.Dependency.product(name: "HTTPTypes", package: "swift-http-types")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 func nio(_ name: String) -> Target.Dependency { .product(name: name, package: "swift-nio") }
 
@@ -34,6 +35,7 @@ let package = Package(
   name: "guira",
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-http-types", exact: "1.8.0"),
     .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
     .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
     .package(url: "https://github.com/hummingbird-project/hummingbird", exact: "2.28.1"),
@@ -80,9 +82,14 @@ let package = Package(
       uses: [
         "Base", "CKernels", "Embeddings", "Layers", "Streams", hummingbird, nio("NIOCore"), nio("NIOPosix"),
         nio("NIOHTTP1"),
-        logging,
+        logging, httpTypes,
       ]),
-    tests("Serving", uses: ["Base", "Embeddings", "Layers", "Streams"]),
+    tests(
+      "Serving",
+      uses: [
+        "Base", "Embeddings", "Layers", "Streams", hummingbird, nio("NIOCore"), logging, httpTypes,
+        .product(name: "HummingbirdTesting", package: "hummingbird"),
+      ]),
 
     // 4
     module(
@@ -91,7 +98,7 @@ let package = Package(
         "Base", "CKernels", "Embeddings", "Joining", "Layers", "Serving", "Sharding", "Streams", "Syncing", "Training",
         "Wire", logging, .product(name: "Yams", package: "Yams"),
       ]),
-    tests("Cluster", uses: ["Base", "Embeddings", "Layers", "Streams"]),
+    tests("Cluster", uses: ["Base", "Embeddings", "Layers", "Streams", logging]),
 
     // 5
     .executableTarget(
