@@ -9,7 +9,9 @@
 
   init() {}
 
-  deinit { for unsafe chunk in unsafe chunks { unsafe chunk.deallocate() } }
+  deinit {
+    for place in unsafe chunks.indices { unsafe chunks[place].deallocate() }
+  }
 
   @inline(__always) mutating func append(_ element: Element) {
     let chunk = count / Self.chunkCount

@@ -114,7 +114,9 @@ struct EpochChanges: ~Copyable {
 
   init(floatCount: Int) { self.floatCount = floatCount }
 
-  deinit { for unsafe chunk in unsafe chunks { unsafe chunk.deallocate() } }
+  deinit {
+    for place in unsafe chunks.indices { unsafe chunks[place].deallocate() }
+  }
 
   mutating func append(_ row: UInt32, from rows: borrowing RowStore) {
     let (chunk, place) = ids.count.quotientAndRemainder(dividingBy: Self.chunkRows)

@@ -50,7 +50,9 @@ struct EvictionQueue {
     cursor += UInt32(min(slice, left))
   }
 
-  /// The row that goes first. Only nil when there are no rows.
+  /// The row that goes first.
+  ///
+  /// Only nil when there are no rows.
   mutating func first(_ rows: borrowing RowStore, ranking: Eviction) -> UInt32? {
     while true {
       while let top = Self.pop(&heap) {
