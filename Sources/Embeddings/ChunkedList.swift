@@ -1,5 +1,5 @@
-// A list that grows without ever moving what it holds, so that no append stalls; its chunks are kept for the next epoch.
-// Owned by the table's thread.
+// A list that grows without ever moving what it holds, so that no append stalls; its chunks are kept for the next
+// epoch. Owned by the table's thread.
 
 /// An append-only list in chunks of 8,192 elements.
 @safe struct ChunkedList<Element: BitwiseCopyable>: ~Copyable {

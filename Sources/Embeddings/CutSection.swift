@@ -1,6 +1,6 @@
-// The bytes of changed rows: what blocks and checkpoints hold of a table. A section explains itself: a header of counts,
-// then arrays, each aligned to 8 bytes from the section's start. Applied in order: removed ids, counts, rows, sketch lines.
-// Rows are absolute values, so applying sections again in order is harmless.
+// The bytes of changed rows: what blocks and checkpoints hold of a table. A section explains itself: a header of
+// counts, then arrays, each aligned to 8 bytes from the section's start. Applied in order: removed ids, counts, rows,
+// sketch lines. Rows are absolute values, so applying sections again in order is harmless.
 
 public import Base
 

@@ -1,6 +1,6 @@
-// The rows of a table: floats in slabs that never move, and for each row its id, when it was last seen and three flags,
-// five rows to a 64-byte line. Row numbers are given out from the lowest slab with room, so high slabs run empty and go.
-// Owned by the table's thread.
+// The rows of a table: floats in slabs that never move, and for each row its id, when it was last seen and three
+// flags, five rows to a 64-byte line. Row numbers are given out from the lowest slab with room, so high slabs run
+// empty and go. Owned by the table's thread.
 
 internal import CKernels
 

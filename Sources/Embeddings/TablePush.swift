@@ -1,5 +1,6 @@
-// Changing: one push counts sightings, admits, creates and updates. Ids are worked on in chunks: the next chunk is looked
-// up, and its rows prefetched, before this one is settled; what the look-up found is only a hint and checked on use.
+// Changing: one push counts sightings, admits, creates and updates. Ids are worked on in chunks: the next chunk is
+// looked up, and its rows prefetched, before this one is settled; what the look-up found is only a hint and checked
+// on use.
 
 public import Base
 internal import CKernels

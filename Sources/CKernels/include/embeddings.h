@@ -147,15 +147,15 @@ static inline void guira_row_see(const guira_rows *rows, uint32_t row, uint32_t 
 // The values of `count` ids, GUIRA_EMPTY where there is none. Prefetches the rows found and their metadata for writing.
 void guira_find(const guira_index *index, const guira_rows *rows, const uint64_t *ids, size_t count, uint32_t *values);
 
-// Like guira_find, and copies the first `width` floats of every row found to `out`, `width` floats apart. A row last seen
-// before `oldest` (seconds; 0 to take all) is not copied and answers GUIRA_EMPTY.
+// Like guira_find, and copies the first `width` floats of every row found to `out`, `width` floats apart. A row last
+// seen before `oldest` (seconds; 0 to take all) is not copied and answers GUIRA_EMPTY.
 void guira_gather(const guira_index *index, const guira_rows *rows, const uint64_t *ids, size_t count, size_t width,
                   uint32_t oldest, uint32_t *values, float *out);
 void guira_gather_scalar(const guira_index *index, const guira_rows *rows, const uint64_t *ids, size_t count,
                          size_t width, uint32_t oldest, uint32_t *values, float *out);
 
-// For ids that guira_find has not found and whose two lines are full: prefetches the lines that ids there could move to, so
-// that making room does not wait for memory.
+// For ids that guira_find has not found and whose two lines are full: prefetches the lines that ids there could move
+// to, so that making room does not wait for memory.
 void guira_prefetch_moves(const guira_index *index, const uint64_t *ids, const uint32_t *values, size_t count);
 
 // Writes 1 for every gradient row that may be applied: all finite, and small enough that their squares are.
