@@ -1,7 +1,7 @@
 #include "optimizer.h"
 
-// The same as torch.optim.Adam, and AdamW with decoupled decay; steps are counted per row. The count is a float after the
-// moments and stops at 2^24, where both corrections have long been 1. Kingma and Ba 2015.
+// The same as torch.optim.Adam, and AdamW with decoupled decay; steps are counted per row. The count is a float after
+// the moments and stops at 2^24, where both corrections have long been 1. Kingma and Ba 2015.
 GUIRA_CLONES
 void guira_adam(float *const *rows, const float *const *gradients, size_t count, const guira_step *step) {
   const guira_step s = *step;
@@ -12,8 +12,8 @@ void guira_adam(float *const *rows, const float *const *gradients, size_t count,
     const float *restrict gradient = gradients[row] + s.weights;
     float scale = guira_norm_scale(gradient, &s);
     if (v[s.width] < 0x1p24f) v[s.width] += 1;
-    // By repeated squaring and not pow(), so that every C library gives the same bits. A count from a damaged file may be
-    // anything; it only has to end.
+    // By repeated squaring and not pow(), so that every C library gives the same bits. A count from a damaged file
+    // may be anything; it only has to end.
     double steps = v[s.width];
     uint32_t left = steps >= 1 && steps <= 0x1p24 ? (uint32_t)steps : 1;
     double power1 = 1, power2 = 1, square1 = s.a, square2 = s.b;

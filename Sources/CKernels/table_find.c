@@ -1,6 +1,7 @@
-// Batched look-up in the cuckoo index. Ids are worked on in chunks, and every chunk passes four stages, each some chunks
-// behind the one before, so that the memory system always has work: prefetch the first lines; look there, prefetch the rows
-// or the second lines; look in the second lines; use the rows. Within a stage there is nothing to mispredict.
+// Batched look-up in the cuckoo index. Ids are worked on in chunks, and every chunk passes four stages, each some
+// chunks behind the one before, so that the memory system always has work: prefetch the first lines; look there,
+// prefetch the rows or the second lines; look in the second lines; use the rows. Within a stage there is nothing to
+// mispredict.
 #include <string.h>
 
 #include "CKernels.h"

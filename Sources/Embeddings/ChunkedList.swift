@@ -1,5 +1,5 @@
-// A list that grows without ever moving what it holds, so that no append stalls; its chunks are kept for the next epoch.
-// Owned by the table's thread.
+// A list that grows without ever moving what it holds, so that no append stalls; its chunks are kept for the next
+// epoch. Owned by the table's thread.
 
 /// An append-only list in chunks of 8,192 elements.
 @safe struct ChunkedList<Element: BitwiseCopyable>: ~Copyable {
@@ -9,7 +9,9 @@
 
   init() {}
 
-  deinit { for unsafe chunk in unsafe chunks { unsafe chunk.deallocate() } }
+  deinit {
+    for place in unsafe chunks.indices { unsafe chunks[place].deallocate() }
+  }
 
   @inline(__always) mutating func append(_ element: Element) {
     let chunk = count / Self.chunkCount

@@ -1,7 +1,8 @@
-// How the index makes room. A full pair of lines: ids move to their other lines along the shortest path. A full index: it
-// grows by an eighth, in place and a few lines per new id. Hashes are spread evenly over n lines (hash · n / 2^32), so the
-// lines of a larger size are the old ones pulled apart in the same order; taking them from the last to the first, what a
-// line pulled apart needs is always free already. The bound between old and new is a hash. Shrinking is the same, backwards.
+// How the index makes room. A full pair of lines: ids move to their other lines along the shortest path. A full
+// index: it grows by an eighth, in place and a few lines per new id. Hashes are spread evenly over n lines (hash · n
+// / 2^32), so the lines of a larger size are the old ones pulled apart in the same order; taking them from the last
+// to the first, what a line pulled apart needs is always free already. The bound between old and new is a hash.
+// Shrinking is the same, backwards.
 
 internal import CKernels
 
@@ -131,7 +132,8 @@ extension CuckooIndex {
     }
   }
 
-  /// Takes ids out of a line into `moving` from `count` on, all or those that no longer belong; says how many are there.
+  /// Takes ids out of a line into `moving` from `count` on, all or those that no longer belong; says how many are
+  /// there.
   private func take(from number: UInt32, keepingCandidates: Bool, into count: Int) -> Int {
     let line = unsafe line(number)
     var count = count

@@ -1,6 +1,6 @@
-// The bytes of changed rows: what blocks and checkpoints hold of a table. A section explains itself: a header of counts,
-// then arrays, each aligned to 8 bytes from the section's start. Applied in order: removed ids, counts, rows, sketch lines.
-// Rows are absolute values, so applying sections again in order is harmless.
+// The bytes of changed rows: what blocks and checkpoints hold of a table. A section explains itself: a header of
+// counts, then arrays, each aligned to 8 bytes from the section's start. Applied in order: removed ids, counts, rows,
+// sketch lines. Rows are absolute values, so applying sections again in order is harmless.
 
 public import Base
 
@@ -32,7 +32,9 @@ public struct CutSection: Sendable {
   public let floatCount: Int
   /// How many of them are weights.
   public let weightCount: Int
-  /// Removed ids. They come before everything else in this section.
+  /// Removed ids.
+  ///
+  /// They come before everything else in this section.
   public let tombstones: View<UInt64>
   /// Ids that have a count but no row.
   public let countedIDs: View<UInt64>
@@ -91,7 +93,9 @@ public struct CutSection: Sendable {
     .invalid(field: field, value: "\(value)", expected: expected)
   }
 
-  /// The weights of row `index`. Shape `[weightCount]`.
+  /// The weights of row `index`.
+  ///
+  /// Shape `[weightCount]`.
   @_lifetime(borrow self)
   public func weights(_ index: Int) -> Span<Float> {
     let all = floats.span

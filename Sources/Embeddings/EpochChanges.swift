@@ -1,7 +1,6 @@
-// What changed in the open epoch, and the frozen list of the one being copied out. Two flag bits per row, one for even
-// and one for odd epochs, make closing an epoch a swap of lists: it costs the same however many rows are held or changed.
-// A frozen row that is about to change is saved first, as it was.
-// Owned by the table's thread.
+// What changed in the open epoch, and the frozen list of the one being copied out. Two flag bits per row, one for
+// even and one for odd epochs, make closing an epoch a swap of lists: it costs the same however many rows are held or
+// changed. A frozen row that is about to change is saved first, as it was. Owned by the table's thread.
 
 internal import Base
 
@@ -114,7 +113,9 @@ struct EpochChanges: ~Copyable {
 
   init(floatCount: Int) { self.floatCount = floatCount }
 
-  deinit { for unsafe chunk in unsafe chunks { unsafe chunk.deallocate() } }
+  deinit {
+    for place in unsafe chunks.indices { unsafe chunks[place].deallocate() }
+  }
 
   mutating func append(_ row: UInt32, from rows: borrowing RowStore) {
     let (chunk, place) = ids.count.quotientAndRemainder(dividingBy: Self.chunkRows)

@@ -1,7 +1,7 @@
-// Finds the row to evict: the smallest by (rank, id), exactly, without any bookkeeping when rows are touched. Ranks only
-// grow, so a rank noted earlier is a lower bound: a candidate is checked when it comes up, and put back if it has grown.
-// Candidates are all rows up to a bound; the next lot is gathered in slices while this one is used.
-// Owned by the table's thread.
+// Finds the row to evict: the smallest by (rank, id), exactly, without any bookkeeping when rows are touched. Ranks
+// only grow, so a rank noted earlier is a lower bound: a candidate is checked when it comes up, and put back if it
+// has grown. Candidates are all rows up to a bound; the next lot is gathered in slices while this one is used. Owned
+// by the table's thread.
 
 /// What decides who goes first.
 struct EvictionRank: Comparable, BitwiseCopyable {
@@ -50,7 +50,9 @@ struct EvictionQueue {
     cursor += UInt32(min(slice, left))
   }
 
-  /// The row that goes first. Only nil when there are no rows.
+  /// The row that goes first.
+  ///
+  /// Only nil when there are no rows.
   mutating func first(_ rows: borrowing RowStore, ranking: Eviction) -> UInt32? {
     while true {
       while let top = Self.pop(&heap) {

@@ -25,7 +25,8 @@ extension TableOptions {
       }
     }
     let total = segments.reduce(0.0) { $0 + Double($1.width) }
-    require(total <= Double(Self.largestWidth), "segments", "have \(Int(total)) weights; use at most \(Self.largestWidth)")
+    require(
+      total <= Double(Self.largestWidth), "segments", "have \(Int(total)) weights; use at most \(Self.largestWidth)")
     for problem in admission.problems() { problems.append("table '\(name)': \(problem)") }
     require(defaultWeight.isFinite, "defaultWeight", "is \(defaultWeight); use a finite number")
     if let timeToLive {

@@ -1,4 +1,5 @@
-// What a table is told: its segments, who gets a row, and when rows go. Plain values; `problems()` says all that is wrong.
+// What a table is told: its segments, who gets a row, and when rows go. Plain values; `problems()` says all that is
+// wrong.
 
 /// How the weights of a new row begin; a pure function of (seed, table name, id).
 public enum Initializer: Sendable, Equatable {

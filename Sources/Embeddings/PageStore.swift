@@ -8,7 +8,9 @@ internal import Glibc
 @safe struct PageStore: ~Copyable {
   static let hugePage = 2 << 20
   let pieceBytes: Int
-  /// The pieces' addresses. Moves when `append` is called, the pieces do not.
+  /// The pieces' addresses.
+  ///
+  /// Moves when `append` is called, the pieces do not.
   private(set) var pieces: UnsafeMutablePointer<UnsafeMutableRawPointer?>
   private var capacity = 8
   private(set) var count = 0

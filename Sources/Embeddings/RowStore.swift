@@ -1,6 +1,6 @@
-// The rows of a table: floats in slabs that never move, and for each row its id, when it was last seen and three flags,
-// five rows to a 64-byte line. Row numbers are given out from the lowest slab with room, so high slabs run empty and go.
-// Owned by the table's thread.
+// The rows of a table: floats in slabs that never move, and for each row its id, when it was last seen and three
+// flags, five rows to a 64-byte line. Row numbers are given out from the lowest slab with room, so high slabs run
+// empty and go. Owned by the table's thread.
 
 internal import CKernels
 
@@ -98,7 +98,9 @@ internal import CKernels
     return unsafe piece.assumingMemoryBound(to: UInt32.self) + Int(row & 0xF_FFFF)
   }
 
-  /// A row's floats. Shape `[floatCount]`.
+  /// A row's floats.
+  ///
+  /// Shape `[floatCount]`.
   @_lifetime(borrow self) func span(_ row: UInt32) -> Span<Float> {
     let span = unsafe Span(_unsafeStart: UnsafePointer(floats(row)), count: floatCount)
     return unsafe _overrideLifetime(span, borrowing: self)
@@ -122,7 +124,9 @@ internal import CKernels
 
   // MARK: Giving out and taking back
 
-  /// A row for an id, live and not touched; its floats are whatever was there. Keeps a touched flag of a dead row.
+  /// A row for an id, live and not touched; its floats are whatever was there.
+  ///
+  /// Keeps a touched flag of a dead row.
   mutating func allocate(for id: UInt64) -> UInt32 {
     while lowestWithRoom < slabs.count, slabs[lowestWithRoom].live == rowsPerSlab { lowestWithRoom += 1 }
     if lowestWithRoom == slabs.count { addSlab() }
@@ -191,7 +195,9 @@ internal import CKernels
     return nil
   }
 
-  /// Gives back last slabs without live rows. The flags of their rows are cleared: nothing live is lost.
+  /// Gives back last slabs without live rows.
+  ///
+  /// The flags of their rows are cleared: nothing live is lost.
   mutating func dropEmptySlabs() {
     while slabs.count > 1, let last = slabs.last, last.live == 0 {
       let start = UInt32(slabs.count - 1) * rowsPerSlab

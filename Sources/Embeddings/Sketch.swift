@@ -5,7 +5,9 @@
 
 internal import Base
 
-/// A blocked count-min sketch. A line is 64 bytes: the ageing period it is at (16 bits), then cells.
+/// A blocked count-min sketch.
+///
+/// A line is 64 bytes: the ageing period it is at (16 bits), then cells.
 @safe struct Sketch: ~Copyable {
   static let lineBytes = 64
   private static let bytesPerID = 6

@@ -147,9 +147,11 @@ public struct Table: ~Copyable {
   }
 }
 
-/// Scratch memory of one push: a chunk of ids in flight. Owned by its table.
+/// Scratch memory of one push: a chunk of ids in flight.
+///
+/// Owned by its table.
 @safe struct PushBuffers: ~Copyable {
-  static let chunk = 64
+  static let chunk = 32
   /// Values found for this chunk and, looked up ahead, for the next one.
   let hints: UnsafeMutablePointer<UInt32>
   let good: UnsafeMutablePointer<UInt8>

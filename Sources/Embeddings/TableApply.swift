@@ -3,7 +3,9 @@
 public import Base
 
 extension Table {
-  /// Replays one section. It is checked whole before anything is changed.
+  /// Replays one section.
+  ///
+  /// It is checked whole before anything is changed.
   /// - Throws: `DecodeError` when the bytes are damaged, or of a table of another shape.
   public mutating func apply(section reader: inout ByteReader) throws(DecodeError) {
     try apply(CutSection(&reader, weightCount: weightCount))

@@ -1,6 +1,6 @@
-// What `guira bench table` measures: look-up, insert and update against the physical limit of the machine's memory, bytes
-// per id, and the longest batch while growing. Repeats are interleaved, so that what else the machine does falls on all
-// alike. The ids come from CKernels' id_streams.h, as those of the C++ peers do.
+// What `guira bench table` measures: look-up, insert and update against the physical limit of the machine's memory,
+// bytes per id, and the longest batch while growing. Repeats are interleaved, so that what else the machine does
+// falls on all alike. The ids come from CKernels' id_streams.h, as those of the C++ peers do.
 
 internal import Base
 internal import CKernels

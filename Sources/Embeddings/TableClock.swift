@@ -47,8 +47,9 @@ struct TableClock {
     timeToLive == nil ? 0 : UInt32(Int64(seconds) / stampSeconds & 0x7FFF)
   }
 
-  /// True when a count with this stamp is past its time-to-live. Stamps wrap after at least 32 times to live, which is
-  /// long after the sweep has come by.
+  /// True when a count with this stamp is past its time-to-live.
+  ///
+  /// Stamps wrap after at least 32 times to live, which is long after the sweep has come by.
   func isPast(stamp: UInt32, at now: Milliseconds) -> Bool {
     guard let timeToLive else { return false }
     let age = (now / 1000 / stampSeconds - Int64(stamp)) & 0x7FFF

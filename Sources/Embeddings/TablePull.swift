@@ -4,7 +4,8 @@ public import Base
 internal import CKernels
 
 extension Table {
-  /// Answers the weights of ids: of their row; the initial ones when this sighting would admit the id; else the default.
+  /// Answers the weights of ids: of their row; the initial ones when this sighting would admit the id; else the
+  /// default.
   ///
   /// - Parameters:
   ///   - ids: any ids, repeated ones too.

@@ -1,5 +1,6 @@
-// Changing: one push counts sightings, admits, creates and updates. Ids are worked on in chunks: the next chunk is looked
-// up, and its rows prefetched, before this one is settled; what the look-up found is only a hint and checked on use.
+// Changing: one push counts sightings, admits, creates and updates. Ids are worked on in chunks: the next chunk is
+// looked up, and its rows prefetched, before this one is settled; what the look-up found is only a hint and checked
+// on use.
 
 public import Base
 internal import CKernels
@@ -77,9 +78,7 @@ extension Table {
         let gradient = unsafe gradients + place * weightCount
         let isGood = unsafe buffers.good[place - start] != 0
         let hint = unsafe hints[place - start]
-        if hint & CuckooIndex.pending == 0, hint < rows.end, rows.isLive(hint), rows.id(hint) == id,
-          rows.seen(hint) >= push.oldest
-        {
+        if unsafe guira_row_is(rows.view, hint, id, push.oldest) != 0 {
           unsafe update(hint, times, gradient, isGood: isGood, &push)
         } else {
           unsafe settleSlowly(id, times, gradient, isGood: isGood, &push)
@@ -89,7 +88,9 @@ extension Table {
     }
   }
 
-  /// Steps the rows that wait for it. Before a row can go, this must have been done.
+  /// Steps the rows that wait for it.
+  ///
+  /// Before a row can go, this must have been done.
   private mutating func flush() {
     guard buffers.count > 0 else { return }
     for place in optimizers.indices {
@@ -102,7 +103,7 @@ extension Table {
     _ row: UInt32, _ times: UInt32, _ gradient: UnsafePointer<Float>, isGood: Bool, _ push: inout Push
   ) {
     changes.touch(row, in: rows)
-    rows.setSeen(row, max(rows.seen(row), push.seen))
+    unsafe guira_row_see(rows.view, row, push.seen)
     rows.addFrequency(row, times)
     if isGood {
       unsafe buffers.add(rows.floats(row), gradient)

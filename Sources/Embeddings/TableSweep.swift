@@ -27,8 +27,10 @@ extension Table {
     }
   }
 
-  /// Hears of a watermark and looks at `budget` rows for ones past their time-to-live; also moves some rows of a sparse
-  /// table down, so that memory can be given back. Call it between requests.
+  /// Hears of a watermark and looks at `budget` rows for ones past their time-to-live; also moves some rows of a
+  /// sparse table down, so that memory can be given back.
+  ///
+  /// Call it between requests.
   /// - Returns: how many rows expired.
   @discardableResult public mutating func sweep(watermark: Milliseconds, rows budget: Int) -> Int {
     clock.advance(to: watermark)
@@ -63,7 +65,9 @@ extension Table {
     }
   }
 
-  /// Moves up to `budget` rows out of the last slab of a sparse table. A move is a touch: a scan may have passed.
+  /// Moves up to `budget` rows out of the last slab of a sparse table.
+  ///
+  /// A move is a touch: a scan may have passed.
   private mutating func compact(_ budget: Int) {
     guard rows.isSparse else {
       compactBelow = .max

@@ -18,7 +18,9 @@ import Testing
         if isInsert || present.isEmpty {
           let id = step == 0 ? .max : step == 1 ? 0 : random.next()
           let value = UInt32(truncatingIfNeeded: random.next()) >> 1
-          if model[id] != nil { index.replace(id, with: value) } else {
+          if model[id] != nil {
+            index.replace(id, with: value)
+          } else {
             wrong += index.insert(id, value: value) ? 0 : 1
             present.append(id)
           }

@@ -114,7 +114,8 @@ import Testing
     var table = Table(told)
     let counts = table.push(Array(1...2000))
     #expect(counts.refused > 500 && counts.admitted > 500 && counts.refused + counts.admitted == 2000)
-    #expect(table.pull([2000]) == [Float](repeating: -7, count: 16), "an id that would be refused is not promised a row")
+    #expect(
+      table.pull([2000]) == [Float](repeating: -7, count: 16), "an id that would be refused is not promised a row")
     #expect(table.push([1]).updated == 1)
     table.forget(Array(1...100).span)
     #expect(table.push(Array(3001...3100)).admitted == 100, "rows given back are used again")

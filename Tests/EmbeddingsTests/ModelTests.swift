@@ -252,7 +252,11 @@ struct ModelRun: ~Copyable {
   private mutating func copySlice() throws {
     if var position = cursor, !scanEnded {
       var writer = ByteWriter()
-      if table.scan(cursor: &position, rows: 20, into: &writer) { base.append(writer.finish()) } else { scanEnded = true }
+      if table.scan(cursor: &position, rows: 20, into: &writer) {
+        base.append(writer.finish())
+      } else {
+        scanEnded = true
+      }
       cursor = position
     }
     guard table.isCutPending else { return }

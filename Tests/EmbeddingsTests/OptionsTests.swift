@@ -35,7 +35,8 @@ import Testing
   }
 
   @Test(arguments: [
-    OptimizerOptions.Rule.momentum(beta: 1), .adagrad(initialAccumulator: -1), .rowWiseAdagrad(initialAccumulator: .nan),
+    OptimizerOptions.Rule.momentum(beta: 1), .adagrad(initialAccumulator: -1),
+    .rowWiseAdagrad(initialAccumulator: .nan),
     .adam(beta1: 2, beta2: 0.9, epsilon: 1e-8), .adam(beta1: 0.9, beta2: 0.9, epsilon: 0),
     .ftrl(alpha: 0, beta: 1, l1: 0, l2: 0), .ftrl(alpha: 0.1, beta: 0, l1: 0, l2: 0),
   ])

@@ -31,7 +31,8 @@ import Testing
     #expect(abs(mean) < 0.01)
     if case .uniform = initializer {
       #expect(abs(variance - 0.25 / 3) < 0.005)
-      #expect(weights.allSatisfy { abs($0) <= 0.5 } && weights.contains { $0 > 0.49 } && weights.contains { $0 < -0.49 })
+      #expect(
+        weights.allSatisfy { abs($0) <= 0.5 } && weights.contains { $0 > 0.49 } && weights.contains { $0 < -0.49 })
     } else {
       #expect(abs(variance - 0.25) < 0.01)
       #expect(weights.allSatisfy { abs($0) <= 3 } && weights.contains { $0 > 1.5 })

@@ -1,9 +1,9 @@
-// The hash tables an engineer would pick instead of Guira's, on the same id streams, the same rows and the same work, one
-// thread, huge pages for all: absl::flat_hash_map with prefetch, and libcuckoo. Prints one JSON object like
+// The hash tables an engineer would pick instead of Guira's, on the same id streams, the same rows and the same work,
+// one thread, huge pages for all: absl::flat_hash_map with prefetch, and libcuckoo. Prints one JSON object like
 // `guira bench table --json`. Usage: table_peers [ids] [batches] [repeats] [absl|libcuckoo]
 //
-// Build: see the `bench-peers` target; it needs libabsl-dev and libcuckoo-dev, and compiles our own kernels along, so that
-// initial values and AdaGrad steps cost every side the same.
+// Build: see the `bench-peers` target; it needs libabsl-dev and libcuckoo-dev, and compiles our own kernels along, so
+// that initial values and AdaGrad steps cost every side the same.
 #include <sys/mman.h>
 #include <time.h>
 

@@ -132,18 +132,30 @@ static inline void guira_row_set_flags(const guira_rows *rows, uint32_t row, uin
   meta->flags = (meta->flags & ~(7u << shift)) | flags << shift;
 }
 
+// Whether a row is live, of this id and last seen at `oldest` or later. A number beyond all rows is none.
+static inline int guira_row_is(const guira_rows *rows, uint32_t row, uint64_t id, uint32_t oldest) {
+  if (row >= rows->count) return 0;
+  const guira_meta *meta = guira_row_meta(rows, row);
+  uint32_t place = row % GUIRA_SLOTS;
+  return (meta->flags >> 3 * place & 1) != 0 && meta->ids[place] == id && meta->seen[place] >= oldest;
+}
+static inline void guira_row_see(const guira_rows *rows, uint32_t row, uint32_t seen) {
+  uint32_t *at = &guira_row_meta(rows, row)->seen[row % GUIRA_SLOTS];
+  if (*at < seen) *at = seen;
+}
+
 // The values of `count` ids, GUIRA_EMPTY where there is none. Prefetches the rows found and their metadata for writing.
 void guira_find(const guira_index *index, const guira_rows *rows, const uint64_t *ids, size_t count, uint32_t *values);
 
-// Like guira_find, and copies the first `width` floats of every row found to `out`, `width` floats apart. A row last seen
-// before `oldest` (seconds; 0 to take all) is not copied and answers GUIRA_EMPTY.
+// Like guira_find, and copies the first `width` floats of every row found to `out`, `width` floats apart. A row last
+// seen before `oldest` (seconds; 0 to take all) is not copied and answers GUIRA_EMPTY.
 void guira_gather(const guira_index *index, const guira_rows *rows, const uint64_t *ids, size_t count, size_t width,
                   uint32_t oldest, uint32_t *values, float *out);
 void guira_gather_scalar(const guira_index *index, const guira_rows *rows, const uint64_t *ids, size_t count,
                          size_t width, uint32_t oldest, uint32_t *values, float *out);
 
-// For ids that guira_find has not found and whose two lines are full: prefetches the lines that ids there could move to, so
-// that making room does not wait for memory.
+// For ids that guira_find has not found and whose two lines are full: prefetches the lines that ids there could move
+// to, so that making room does not wait for memory.
 void guira_prefetch_moves(const guira_index *index, const uint64_t *ids, const uint32_t *values, size_t count);
 
 // Writes 1 for every gradient row that may be applied: all finite, and small enough that their squares are.

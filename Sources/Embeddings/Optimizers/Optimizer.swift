@@ -5,10 +5,11 @@ internal import CKernels
 
 /// A segment's rule, ready to run: where its weights and state lie in a row, and the kernel with its numbers.
 @safe struct Optimizer {
-  typealias Kernel = @convention(c) (
-    UnsafePointer<UnsafeMutablePointer<Float>?>?, UnsafePointer<UnsafePointer<Float>?>?, Int,
-    UnsafePointer<guira_step>?
-  ) -> Void
+  typealias Kernel =
+    @convention(c) (
+      UnsafePointer<UnsafeMutablePointer<Float>?>?, UnsafePointer<UnsafePointer<Float>?>?, Int,
+      UnsafePointer<guira_step>?
+    ) -> Void
 
   let options: OptimizerOptions
   private(set) var step: guira_step
