@@ -103,8 +103,9 @@ import Testing
     #expect(epochs.lastQuiet() > quietBefore)
   }
 
-  /// Every row holds one number in all its weights, so that a mix of two rows shows. Rows of ids below 64 are always
-  /// there: a reader that misses one has been misled by growth, removal or reuse.
+  /// Every row holds one number in all its weights, so that a mix of two rows shows.
+  ///
+  /// Rows of ids below 64 are always there: a reader that misses one has been misled by growth, removal or reuse.
   @Test func `readers never see a torn, lost or foreign row while a writer changes everything`() {
     let dimension = 40
     let table = ReplicaTable(defaultRow: [Float](repeating: -1, count: dimension), epochs: epochs)
