@@ -36,7 +36,9 @@ struct DataReader {
       let token = json[next]
       next += 1
       if token.kind == .list { continue }
-      guard read < expected else { throw .bad("'data' of input '\(name)' has more than the \(expected) values of its shape") }
+      guard read < expected else {
+        throw .bad("'data' of input '\(name)' has more than the \(expected) values of its shape")
+      }
       if isDense {
         guard let number = token.number, Float(number).isFinite else { throw wrong(token, "a float32 number") }
         values.numbers.append(Float(number))

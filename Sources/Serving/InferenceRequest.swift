@@ -133,7 +133,9 @@ struct InferenceRequest {
       }
       let tensor = try readInput(json, at: element, place: place, offset: &offset, end: end)
       let name = schema.features[tensor.column].name
-      guard !tensors.contains(where: { $0.column == tensor.column }) else { throw .bad("input '\(name)' is there twice") }
+      guard !tensors.contains(where: { $0.column == tensor.column }) else {
+        throw .bad("input '\(name)' is there twice")
+      }
       guard tensors.isEmpty || tensors[0].candidates == tensor.candidates else {
         throw .bad(
           "input '\(name)' is for \(tensor.candidates) candidates, "

@@ -24,13 +24,21 @@ public struct PredictionClientOptions: Equatable, Sendable {
 
   /// The replicas to ask; requests are spread over all of them.
   public var replicas: [Replica]
-  /// Connections, and so requests in flight, per replica. Default 4.
+  /// Connections, and so requests in flight, per replica.
+  ///
+  /// Default 4.
   public var connectionsPerReplica = 4
-  /// How long one replica may take to answer one request. Default 1 s.
+  /// How long one replica may take to answer one request.
+  ///
+  /// Default 1 s.
   public var timeout = Duration.seconds(1)
-  /// How many replicas are asked for one impression before it goes without. Default 2.
+  /// How many replicas are asked for one impression before it goes without.
+  ///
+  /// Default 2.
   public var attempts = 2
-  /// How long a replica that failed is left alone. Default 250 ms.
+  /// How long a replica that failed is left alone.
+  ///
+  /// Default 250 ms.
   public var rest = Duration.milliseconds(250)
 
   /// A client of some replicas, everything else by default.
@@ -67,7 +75,9 @@ public final class PredictionClient {
     var avoid = -1
   }
 
-  /// A client that asks `model` about impressions of `schema`. Connects when first asked.
+  /// A client that asks `model` about impressions of `schema`.
+  ///
+  /// Connects when first asked.
   public init(options: PredictionClientOptions, model: String, schema: EventSchema) {
     self.options = options
     format = PredictionFormat(model: model, schema: schema)
@@ -77,7 +87,9 @@ public final class PredictionClient {
     }
   }
 
-  /// One answer per impression, in order; nil where no replica answered in time. Blocks until all are settled.
+  /// One answer per impression, in order; nil where no replica answered in time.
+  ///
+  /// Blocks until all are settled.
   public func predict(_ impressions: [FeatureBlock]) -> [ServedPrediction?] {
     var answers = [ServedPrediction?](repeating: nil, count: impressions.count)
     var requests = [Request](repeating: Request(), count: impressions.count)

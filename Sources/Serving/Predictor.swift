@@ -9,7 +9,9 @@ internal import Synchronization
 
 /// The answer for some candidates.
 public struct Prediction: Equatable, Sendable {
-  /// Probabilities, row-major. Shape `[candidates × tasks]`.
+  /// Probabilities, row-major.
+  ///
+  /// Shape `[candidates × tasks]`.
   public var probabilities: [Float]
   /// How many tasks there are.
   public var taskCount: Int

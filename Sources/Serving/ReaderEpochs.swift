@@ -83,7 +83,9 @@ final class EpochReader: Sendable {
 
   deinit { epochs.giveBack(slot) }
 
-  /// A read section: what `body` reaches stays as long as it runs. Sections of one reader do not nest.
+  /// A read section: what `body` reaches stays as long as it runs.
+  ///
+  /// Sections of one reader do not nest.
   func read<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
     epochs.enter(slot)
     defer { epochs.leave(slot) }

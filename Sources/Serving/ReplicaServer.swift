@@ -11,15 +11,23 @@ internal import Glibc
 
 /// Where and how a replica answers over HTTP.
 public struct ReplicaServerOptions: Equatable, Sendable {
-  /// The address to listen at. Default loopback.
+  /// The address to listen at.
+  ///
+  /// Default loopback.
   public var host: String = "127.0.0.1"
   /// The port to listen at; 0 lets the system choose.
   public var port: Int
-  /// Not ready when the last version is older than this, by the monotonic clock; nil for never. Default nil.
+  /// Not ready when the last version is older than this, by the monotonic clock; nil for never.
+  ///
+  /// Default nil.
   public var stalenessLimit: Duration?
-  /// The most connections at a time; further ones wait to be accepted. Default 1024.
+  /// The most connections at a time; further ones wait to be accepted.
+  ///
+  /// Default 1024.
   public var connectionLimit = 1024
-  /// A connection on which nothing came for so long is closed. Default 60 s.
+  /// A connection on which nothing came for so long is closed.
+  ///
+  /// Default 60 s.
   public var idleTimeout = Duration.seconds(60)
 
   /// A server on a port, everything else by default.
@@ -48,10 +56,16 @@ public final class ReplicaServer: Sendable {
   /// The port it listens at.
   public let port: Int
   private let services: ServiceGroup
+  private let executor: EventLoopExecutor
+  /// How long requests in hand may take to finish when the server stops.
+  private static let grace = Duration.seconds(1)
+  private let running: Task<Void, Never>
   private let ended: Mailbox<Void>
   private let group: MultiThreadedEventLoopGroup
 
-  /// Starts a server; returns when it listens. Blocks, so not to be called from an asynchronous function.
+  /// Starts a server; returns when it listens.
+  ///
+  /// Blocks, so not to be called from an asynchronous function.
   /// - Throws: `ReplicaServerError` when it cannot listen; nothing is left running then.
   public init(options: ReplicaServerOptions, predictor: Predictor, logger: Logger) throws(ReplicaServerError) {
     let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
@@ -73,9 +87,10 @@ public final class ReplicaServer: Sendable {
     self.ended = ended
     // Handlers run on the event loop's own thread: a prediction is shorter than the hop to another thread and back.
     let executor = EventLoopExecutor(group.next())
+    self.executor = executor
     let services = ServiceGroup(configuration: .init(services: [application], logger: quiet))
     self.services = services
-    Task(executorPreference: executor) {
+    running = Task(executorPreference: executor) {
       do {
         try await services.run()
       } catch {
@@ -83,7 +98,8 @@ public final class ReplicaServer: Sendable {
       }
       ended.close()
     }
-    let outcome = bound.waitAll(timeout: .seconds(30)).first
+    let outcome =
+      bound.waitAll(timeout: .seconds(30)).first
       ?? .failure(.cannotListen(host: options.host, port: options.port, reason: "no answer within 30 seconds"))
     do throws(ReplicaServerError) {
       port = try outcome.get()
@@ -100,9 +116,13 @@ public final class ReplicaServer: Sendable {
     return .cannotListen(host: options.host, port: options.port, reason: "\(error)")
   }
 
-  /// Stops listening, lets requests in hand finish, and ends the threads. Blocks until then. Call it once.
+  /// Stops listening, lets requests in hand finish, and ends the threads.
+  ///
+  /// Blocks until then. Call it once.
   public func stop() {
-    Task { [services] in await services.triggerGracefulShutdown() }
+    Task(executorPreference: executor) { [services] in await services.triggerGracefulShutdown() }
+    if !ended.isClosed { _ = ended.waitAll(timeout: Self.grace) }
+    running.cancel()  // ends what a request still holds open
     while !ended.isClosed { _ = ended.waitAll(timeout: .seconds(1)) }
     try? group.syncShutdownGracefully()
   }

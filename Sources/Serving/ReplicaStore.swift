@@ -242,7 +242,9 @@ struct ServedModel: Sendable {
 
   // MARK: Readers
 
-  /// Calls `body` with what is served now; nil before the first base. The snapshot must not leave `body`.
+  /// Calls `body` with what is served now; nil before the first base.
+  ///
+  /// The snapshot must not leave `body`.
   func read<Result>(_ reader: EpochReader, _ body: (Snapshot) -> Result) -> Result? {
     reader.read {
       guard let pointer = unsafe published.load(ordering: .acquiring) else { return nil }

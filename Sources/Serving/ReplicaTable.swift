@@ -67,7 +67,7 @@ internal import Synchronization
   deinit {
     let index = unsafe current.load(ordering: .relaxed)
     unsafe Self.release(index)
-    for unsafe retired in unsafe retiredIndexes { unsafe Self.release(retired.index) }
+    while let old = unsafe retiredIndexes.popLast() { unsafe Self.release(old.index) }
     for slab in 0..<slabCount { unsafe free(slabs[slab]) }
     unsafe slabs.deallocate()
   }

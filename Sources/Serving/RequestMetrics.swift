@@ -8,7 +8,7 @@ final class RequestMetrics: Sendable {
   struct Totals: Sendable {
     /// Answers by route and status.
     var answers: [Key: UInt64] = [:]
-    /// Microseconds of prediction requests, from the whole body to the answer.
+    /// Microseconds from a prediction request's head to its answer.
     var latency = Histogram()
     var candidates: UInt64 = 0
     /// Requests in which no id had a row.
@@ -46,6 +46,7 @@ final class RequestMetrics: Sendable {
   }
 
   /// The Prometheus text exposition of these counters and of what a store holds.
+  ///
   /// Source: prometheus.io/docs/instrumenting/exposition_formats, text format 0.0.4.
   func exposition(_ store: StoreStatistics, isReady: Bool) -> String {
     let totals = totals()
@@ -56,7 +57,7 @@ final class RequestMetrics: Sendable {
       }
     }
     text.histogram(
-      "guira_replica_predict_seconds", "Time to answer a prediction request, its body being here.", totals.latency,
+      "guira_replica_predict_seconds", "Time from a prediction request's head to its answer.", totals.latency,
       unitsPerSecond: 1e6, bounds: [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1])
     text.value("guira_replica_candidates_total", "counter", "Candidates scored.", "\(totals.candidates)")
     text.value(

@@ -9,7 +9,9 @@ public struct ReplicaTableOptions: Equatable, Sendable {
   public var name: String
   /// What an id without a row reads; its count is the weights per row.
   public var defaultRow: [Float]
-  /// Whether rows are stored as float16: half the memory, 11 bits of precision. Default false.
+  /// Whether rows are stored as float16: half the memory, 11 bits of precision.
+  ///
+  /// Default false.
   public var halfPrecision: Bool
 
   /// A table from its parts.
@@ -26,7 +28,9 @@ public struct ServedModelOptions: Equatable, Sendable {
   public var name: String
   /// The model; its tables are numbers in the store's list of tables.
   public var model: ModelOptions
-  /// Per task the share r of negatives that training saw, whose ln r is added to the logit. Default 1 for every task.
+  /// Per task the share r of negatives that training saw, whose ln r is added to the logit.
+  ///
+  /// Default 1 for every task.
   ///
   /// Leave it at 1 for a task whose loss already corrects for the sampling.
   public var negativeRates: [Float]

@@ -51,7 +51,9 @@ final class ModelWork {
     batch = Batch(exampleCount: 0, features: features)
   }
 
-  /// Reads the rows of a table's distinct ids; gives how many there are. Inside a read section.
+  /// Reads the rows of a table's distinct ids; gives how many there are.
+  ///
+  /// Inside a read section.
   func gather(_ source: ReplicaTable, table: Int) -> Int {
     let ids = assembler.uniqueIds[table]
     var weights: [Float] = []
@@ -62,7 +64,9 @@ final class ModelWork {
     return source.read(ids: ids, into: &weights, found: &found)
   }
 
-  /// Makes the batch of the assembled columns. It shares their arrays until `emptyBatch`, so nothing is copied.
+  /// Makes the batch of the assembled columns.
+  ///
+  /// It shares their arrays until `emptyBatch`, so nothing is copied.
   func fillBatch(_ columns: FeatureColumns, _ input: ModelInput) {
     batch.exampleCount = columns.exampleCount
     for (feature, column) in input.columns.enumerated() {

@@ -64,7 +64,8 @@ enum Way: CaseIterable, Sendable {
     }
   }
 
-  @Test(arguments: Way.allCases) func `raw tensors are read and written as tritonclient has them`(way: Way) async throws {
+  @Test(arguments: Way.allCases) func `raw tensors are read and written as tritonclient has them`(way: Way) async throws
+  {
     let predictor = try Fixture.predictor()
     let head = """
       {"inputs":[
@@ -223,7 +224,9 @@ enum Way: CaseIterable, Sendable {
     }
   }
 
-  @Test(arguments: Way.allCases) func `unknown things are 404, large bodies 413, compressed ones 415`(way: Way) async throws {
+  @Test(arguments: Way.allCases) func `unknown things are 404, large bodies 413, compressed ones 415`(way: Way)
+    async throws
+  {
     let store = try Fixture.empty()
     try Fixture.load(store)
     let predictor = try Predictor(store: store, schema: Fixture.schema, bodyByteLimit: 1000)

@@ -5,7 +5,8 @@ import Testing
 
 @testable import Serving
 
-@Suite("Prediction client") struct PredictionClientTests {
+// Starting and stopping a server blocks, and tests run on the cooperative pool: one at a time leaves it a thread.
+@Suite("Prediction client", .serialized) struct PredictionClientTests {
   func server(_ predictor: Predictor, port: Int = 0) throws -> ReplicaServer {
     try ReplicaServer(
       options: ReplicaServerOptions(port: port), predictor: predictor, logger: Logger(label: "replica"))
