@@ -36,7 +36,9 @@ extension Table {
       sketch.setLine(Int(section.firstSketchLine) + line, bytes)
     }
     eviction.reset()
-    noteMoves()
+    // Moves are told to scans under way; here there is none. Logged, a count would be written out with the next epoch and,
+    // replayed after the block that made the id a row, would take the row away.
+    index.movedPending.removeAll(keepingCapacity: true)
   }
 
   private func check(_ section: CutSection) throws(DecodeError) {
