@@ -21,9 +21,9 @@ func module(_ name: String, uses: [Target.Dependency]) -> Target {
 }
 
 /// The tests of a module: `Tests/<name>Tests`.
-func tests(_ name: String, uses: [Target.Dependency] = []) -> Target {
+func tests(_ name: String, uses: [Target.Dependency] = [], exclude: [String] = []) -> Target {
   .testTarget(
-    name: "\(name)Tests", dependencies: [.byName(name: name)] + uses, swiftSettings: testSettings)
+    name: "\(name)Tests", dependencies: [.byName(name: name)] + uses, exclude: exclude, swiftSettings: testSettings)
 }
 
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
@@ -39,6 +39,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
     .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
     .package(url: "https://github.com/hummingbird-project/hummingbird", exact: "2.28.1"),
+    .package(url: "https://github.com/swift-server/swift-service-lifecycle", exact: "2.13.0"),
     .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
   ],
   targets: [
@@ -56,7 +57,7 @@ let package = Package(
 
     // 1
     module("Embeddings", uses: ["Base", "CKernels"]),
-    tests("Embeddings", uses: ["Base", "CKernels"]),
+    tests("Embeddings", uses: ["Base", "CKernels"], exclude: ["Golden"]),
     module("Layers", uses: ["Base", "COpenBLAS"]),
     tests("Layers", uses: ["Base"]),
     module("Journal", uses: ["Base"]),
@@ -80,14 +81,14 @@ let package = Package(
     module(
       "Serving",
       uses: [
-        "Base", "CKernels", "Embeddings", "Layers", "Streams", hummingbird, nio("NIOCore"), nio("NIOPosix"),
-        nio("NIOHTTP1"),
-        logging, httpTypes,
+        "Base", "CKernels", "Embeddings", "Layers", "Streams", hummingbird,
+        .product(name: "HummingbirdCore", package: "hummingbird"), nio("NIOCore"), nio("NIOPosix"), logging, httpTypes,
+        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
       ]),
     tests(
       "Serving",
       uses: [
-        "Base", "Embeddings", "Layers", "Streams", hummingbird, nio("NIOCore"), logging, httpTypes,
+        "Base", "Layers", "Streams", hummingbird, nio("NIOCore"), logging, httpTypes,
         .product(name: "HummingbirdTesting", package: "hummingbird"),
       ]),
 

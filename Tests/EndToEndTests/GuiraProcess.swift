@@ -77,7 +77,7 @@ let command: String = {
 
 /// Starts the command; its output goes to files, so that nothing blocks.
 func start(_ arguments: [String], output: String) throws -> Process {
-  FileManager.default.createFile(atPath: output, contents: nil)
+  try Data().write(to: URL(filePath: output))
   let process = Process()
   process.executableURL = URL(filePath: command)
   process.arguments = arguments
