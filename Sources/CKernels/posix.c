@@ -40,5 +40,10 @@ int guira_forward_signals(const int *signals, int count) {
   for (int i = 0; i < count; i++) {
     if (sigaction(signals[i], &action, NULL) != 0) return -1;
   }
+  // Whoever started this process may have had them blocked, and a blocked mask is inherited.
+  sigset_t wanted;
+  sigemptyset(&wanted);
+  for (int i = 0; i < count; i++) sigaddset(&wanted, signals[i]);
+  if (pthread_sigmask(SIG_UNBLOCK, &wanted, NULL) != 0) return -1;
   return ends[0];
 }
