@@ -22,8 +22,9 @@ public struct Histogram: Sendable, Equatable, Codable {
     let clamped = max(0, value)
     let bucket = Self.bucket(of: UInt64(clamped))
     if bucket >= counts.count { counts.append(contentsOf: repeatElement(0, count: bucket + 1 - counts.count)) }
-    counts[bucket] += times
-    count += times
+    // Values come from other processes: sums saturate.
+    counts[bucket] = Self.sum(counts[bucket], times)
+    count = Self.sum(count, times)
     maximum = max(maximum, clamped)
     sum += Double(clamped) * Double(times)
   }
@@ -33,8 +34,8 @@ public struct Histogram: Sendable, Equatable, Codable {
     if other.counts.count > counts.count {
       counts.append(contentsOf: repeatElement(0, count: other.counts.count - counts.count))
     }
-    for (bucket, times) in other.counts.enumerated() { counts[bucket] += times }
-    count += other.count
+    for (bucket, times) in other.counts.enumerated() { counts[bucket] = Self.sum(counts[bucket], times) }
+    count = Self.sum(count, other.count)
     maximum = max(maximum, other.maximum)
     sum += other.sum
   }
@@ -45,7 +46,7 @@ public struct Histogram: Sendable, Equatable, Codable {
     let rank = max(1, UInt64((quantile * Double(count)).rounded(.up)))
     var seen: UInt64 = 0
     for (bucket, times) in counts.enumerated() {
-      seen += times
+      seen = Self.sum(seen, times)
       if seen >= rank { return min(maximum, Self.upperBound(of: bucket)) }
     }
     return maximum
@@ -54,7 +55,12 @@ public struct Histogram: Sendable, Equatable, Codable {
   /// How many recorded values lie at or below `bound`, up to the buckets' resolution.
   public func countUpTo(_ bound: Int64) -> UInt64 {
     guard bound >= 0, !counts.isEmpty else { return 0 }
-    return counts[...min(Self.bucket(of: UInt64(bound)), counts.count - 1)].reduce(0, +)
+    return counts[...min(Self.bucket(of: UInt64(bound)), counts.count - 1)].reduce(0, Self.sum)
+  }
+
+  private static func sum(_ left: UInt64, _ right: UInt64) -> UInt64 {
+    let (sum, overflow) = left.addingReportingOverflow(right)
+    return overflow ? .max : sum
   }
 
   private static func bucket(of value: UInt64) -> Int {

@@ -105,7 +105,9 @@ extension Table {
     }
     if cursor.phase == .sketch, numbers.isEmpty, counted.isEmpty {
       let count = countKind == .sketch ? sketch.lineCount : 0
-      lines = cursor.next..<min(count, cursor.next + limit)
+      // A cursor from a message may be beyond the end.
+      let start = min(cursor.next, count)
+      lines = start..<min(count, start + limit)
       cursor.next = lines.upperBound
       if cursor.next >= count { cursor.enter(.end) }
     }

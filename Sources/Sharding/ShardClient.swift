@@ -209,6 +209,13 @@ public struct ShardClient {
       if let oldest = [push, pull].compactMap({ $0 }).min(), now - oldest > retryAfter {
         synchronize(shard, now: now)
       }
+      // The news that a push is durable can be lost, and a shard that came back may lack what it had acknowledged as
+      // applied. On a chain that has fallen silent nothing else would ever tell.
+      if let kept = peer.pushes.first(where: { $0.isApplied }),
+        now - max(kept.sentAt ?? longAgo, peer.helloAt) > 4 * retryAfter
+      {
+        synchronize(shard, now: now)
+      }
       if peer.claimed.count < chains.count, now - peer.claimAt > retryAfter { synchronize(shard, now: now) }
     }
   }
@@ -228,10 +235,21 @@ public struct ShardClient {
   private mutating func claimAll(now: Int64) {
     guard peers.allSatisfy({ $0.welcome != nil }) else { return }
     if generation == 0 {
-      let known = peers.flatMap { $0.welcome?.chains.map(\.ownership.generation) ?? [] }
-      generation = (known.max() ?? 0) + 1
+      for shard in peers.indices {
+        for state in peers[shard].welcome?.chains ?? [] { raise(above: state.ownership.generation, of: shard) }
+      }
+      generation = max(generation, 1)
     }
+    guard failure == nil else { return }
     for shard in peers.indices where !peers[shard].isSynchronizing { sendClaims(to: shard, now: now) }
+  }
+
+  private mutating func raise(above known: UInt64, of shard: Int) {
+    guard known < Ownership.generationLimit else {
+      failure = .mismatch(shard: shard, "generation \(known) owns a partition, which nobody can claim above")
+      return
+    }
+    generation = max(generation, known + 1)
   }
 
   private mutating func sendClaims(to shard: Int, now: Int64) {
@@ -255,7 +273,7 @@ public struct ShardClient {
       case (.hello, .reply): try welcomed(Welcome(decoding: &reader), by: shard, now: now)
       case (.claim, .reply): claimed(try ChainReply(decoding: &reader), by: shard)
       case (.push, .reply), (.durable, .reply): applied(try ChainReply(decoding: &reader).state, by: shard)
-      case (.pull, .reply): pulled(try PullReply(decoding: &reader), ticket: header.request, from: shard)
+      case (.pull, .reply): try pulled(PullReply(decoding: &reader), ticket: header.request, from: shard)
       case (let opcode, .error): refused(try ErrorReply(decoding: &reader), opcode, by: shard, now: now)
       default: break
       }
@@ -265,6 +283,12 @@ public struct ShardClient {
   }
 
   private mutating func welcomed(_ welcome: Welcome, by shard: Int, now: Int64) throws {
+    guard welcome.shard == shard, welcome.shardCount == peers.count else {
+      failure = .mismatch(
+        shard: shard, "it is shard \(welcome.shard) of \(welcome.shardCount), expected shard \(shard) of "
+          + "\(peers.count); compare the endpoints in the configuration")
+      return
+    }
     if let problem = check(shard, welcome) {
       failure = .mismatch(shard: shard, problem)
       return
@@ -275,6 +299,8 @@ public struct ShardClient {
       failure = .identityChanged(shard: shard)
       return
     }
+    // The answer to a hello said twice: what was sent after the first answer is still on its way.
+    let isRepeat = !peers[shard].isSynchronizing && peers[shard].incarnation == welcome.incarnation
     peers[shard].welcome = welcome
     peers[shard].incarnation = welcome.incarnation
     peers[shard].isSynchronizing = false
@@ -287,8 +313,9 @@ public struct ShardClient {
         failure = .lostDurable(shard: shard, acknowledged: known, found: state.applied)
         return
       }
-      applied(state, by: shard, isWelcome: true)
+      applied(state, by: shard, isWelcome: !isRepeat)
     }
+    guard !isRepeat else { return }
     claimAll(now: now)
     sendAgain(to: shard, now: now)
   }
@@ -333,12 +360,33 @@ public struct ShardClient {
     }
   }
 
-  private mutating func pulled(_ reply: PullReply, ticket: UInt64, from shard: Int) {
-    guard var pull = pulls[ticket], pull.requests[shard] != nil, pull.replies[shard] == nil else { return }
+  private mutating func pulled(_ reply: PullReply, ticket: UInt64, from shard: Int) throws(DecodeError) {
+    guard var pull = pulls[ticket], let request = pull.requests[shard], pull.replies[shard] == nil else { return }
+    guard try answers(reply, request, of: shard) else {
+      failure = .mismatch(shard: shard, "its answer to a pull does not hold the rows and tensors that were asked for")
+      return
+    }
     pulls[ticket] = nil
     pull.replies[shard] = reply
     pull.missing -= 1
     pulls[ticket] = pull
+  }
+
+  /// Whether a reply has a row for every id asked for and whole tensors, so that nobody behind reads past its end.
+  private func answers(_ reply: PullReply, _ request: Blob, of shard: Int) throws(DecodeError) -> Bool {
+    var reader = ByteReader(request)
+    _ = try MessageHeader(decoding: &reader)
+    let sections = try PullRequest(decoding: &reader).sections
+    guard let welcome = peers[shard].welcome, sections.count == reply.rows.count else { return false }
+    for (section, rows) in zip(sections, reply.rows) {
+      guard welcome.tables.indices.contains(section.table) else { return false }
+      let (floats, overflow) = section.ids.count.multipliedReportingOverflow(
+        by: welcome.tables[section.table].weightCount)
+      guard !overflow, rows.count == floats else { return false }
+    }
+    return reply.tensors.allSatisfy {
+      welcome.tensors.indices.contains($0.tensor) && welcome.tensors[$0.tensor].count == $0.values.count
+    }
   }
 
   private mutating func refused(_ error: ErrorReply, _ opcode: Opcode, by shard: Int, now: Int64) {
@@ -346,13 +394,14 @@ public struct ShardClient {
     case (.fenced, .claim):
       // Another claimer was faster: claim above it, on all shards.
       guard error.generation >= generation else { return }
-      generation = error.generation + 1
+      raise(above: error.generation, of: shard)
       for index in peers.indices { peers[index].claimed = [] }
       positions = [:]
       claimAll(now: now)
     case (.fenced, _):
       failure = .fenced(shard: shard, generation: error.generation)
-    case (.mismatch, _), (.staleMap, _), (.forbidden, _):
+    case (.mismatch, _), (.staleMap, _), (.forbidden, _), (.malformed, .claim), (.malformed, .pull), (.malformed, .push):
+      // The same bytes would be refused again.
       failure = .mismatch(shard: shard, error.message)
     default:
       synchronize(shard, now: now)

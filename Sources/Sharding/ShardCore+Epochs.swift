@@ -76,7 +76,8 @@ extension ShardCore {
     durableEpoch = max(durableEpoch, epoch)
     while let first = syncing.first, first.epoch <= epoch {
       syncing.removeFirst()
-      for (key, position) in first.applied {
+      // In a fixed order, so that equal runs say equal things.
+      for (key, position) in first.applied.sorted(by: { $0.key < $1.key }) {
         guard var chain = chains[key], position > chain.state.durable else { continue }
         chain.state.durable = position
         chains[key] = chain
@@ -121,6 +122,7 @@ extension ShardCore {
   }
 
   private mutating func retain(_ block: RetainedBlock) {
+    if retained.isEmpty { oldestRetained = block.epoch }
     retained.append(block)
     retainedBytes += block.bytes
     while retainedBytes > options.retainedBytes, retained.count > 1 { dropOldestBlock() }
@@ -155,6 +157,10 @@ extension ShardCore {
       switch parsed {
       case .shape(let shape):
         try check(shape)
+        if let old = recoveredShape, old != shape {
+          // What earlier runs wrote numbers tables as they did; sync must not read it with other numbers.
+          while !retained.isEmpty { dropOldestBlock() }
+        }
         recovering = []
         recoveredShape = shape
         recoveringRecords = []

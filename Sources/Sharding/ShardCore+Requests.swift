@@ -86,6 +86,12 @@ extension ShardCore {
   }
 
   private mutating func claim(_ claim: Claim, request: UInt64, peer: PeerID) throws -> Blob? {
+    guard (1..<Ownership.generationLimit).contains(claim.ownership.generation) else {
+      throw ErrorReply(.malformed, "claim: generation \(claim.ownership.generation); expected 1 to 2^62 - 1")
+    }
+    guard chains[claim.chain] != nil || chains.count < Self.chainLimit else {
+      throw ErrorReply(.busy, "the shard keeps \(chains.count) chains and takes no more")
+    }
     var chain = chains[claim.chain] ?? Chain(state: ChainState(chain: claim.chain))
     guard claim.ownership >= chain.state.ownership else {
       throw ErrorReply(
@@ -183,7 +189,8 @@ extension ShardCore {
     }
     for tensor in push.tensors { dense.apply(gradient: tensor.values.span, to: tensor.tensor) }
     chain.state.applied = stamp.end
-    chain.state.exampleCount += stamp.exampleCount
+    let (examples, overflow) = chain.state.exampleCount.addingReportingOverflow(stamp.exampleCount)
+    chain.state.exampleCount = overflow ? .max : examples
     chain.state.eventTime = max(chain.state.eventTime, stamp.eventTime)
     chain.state.watermark = max(chain.state.watermark, stamp.watermark)
     chain.pusher = peer
@@ -251,6 +258,9 @@ extension ShardCore {
       throw ErrorReply(
         .mismatch, "no table '\(question.table)'; the tables are \(tables.map(\.shape.name).joined(separator: ", "))")
     }
+    guard question.ids.count <= Self.inspectLimit else {
+      throw ErrorReply(.mismatch, "\(question.ids.count) ids; ask for at most \(Self.inspectLimit) at a time")
+    }
     let found = question.ids.map { id in
       guard let row = tables[index].table.inspect(id) else { return "{\"id\":\(id),\"found\":false}" }
       return Self.json(row)
@@ -269,12 +279,16 @@ extension ShardCore {
   private mutating func blocks(
     _ question: BlocksRequest, request: UInt64, peer: PeerID, now: Int64
   ) throws -> Blob? {
-    release(upTo: question.persistedEpoch)
-    if question.afterEpoch + 1 < oldestRetained {
+    // Nobody can have stored what is not durable here.
+    release(upTo: min(question.persistedEpoch, durableEpoch))
+    if question.afterEpoch < oldestRetained - 1 {
       throw ErrorReply(.gone, "blocks before epoch \(oldestRetained) are no longer kept; take a new base")
     }
     if let reply = blocksReply(question, request: request) { return reply }
-    let deadline = now + Int64(question.waitMilliseconds) * 1_000_000
+    let deadline = now + Int64(min(question.waitMilliseconds, 60_000)) * 1_000_000
+    if waitingReaders.count >= Self.readerLimit {
+      waitingReaders[waitingReaders.count - Self.readerLimit].deadline = .min
+    }
     waitingReaders.append(WaitingReader(peer: peer, request: request, question: question, deadline: deadline))
     return nil
   }
@@ -286,7 +300,7 @@ extension ShardCore {
       records: [])
     var bytes = 0
     filling: for block in retained where block.epoch > question.afterEpoch && block.epoch <= durableEpoch {
-      let skip = block.epoch == question.afterEpoch + 1 ? Int(question.skipRecords) : 0
+      let skip = block.epoch - 1 == question.afterEpoch ? Int(question.skipRecords) : 0
       for (index, record) in block.records.enumerated().dropFirst(skip) {
         if bytes > 0, bytes + record.count > question.maximumBytes { break filling }
         bytes += record.count

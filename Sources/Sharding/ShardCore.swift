@@ -71,6 +71,13 @@ public struct ShardCore: ~Copyable {
     var deadline: Int64
   }
 
+  /// The most chains a shard keeps; a block holds all of them.
+  static let chainLimit = 1 << 16
+  /// The most readers that may wait for blocks; the longest waiting is answered early beyond it.
+  static let readerLimit = 64
+  /// The most ids one `inspect` may ask for: the answer is JSON.
+  static let inspectLimit = 4096
+
   let options: ShardOptions
   let tables: [TableBox]
   let tableIndex: [String: Int]
@@ -91,6 +98,7 @@ public struct ShardCore: ~Copyable {
   var cut: Cut?
   var syncing: [(epoch: UInt64, applied: [ChainKey: Position])] = []
   var openArrivals: [BlockRecord.PushArrivals] = []
+  /// Bounded by what clients may have unanswered; a shard refuses chains beyond `chainLimit`.
   var awaiting: [Awaiting] = []
   var waitingReaders: [WaitingReader] = []
   var retained: [RetainedBlock] = []

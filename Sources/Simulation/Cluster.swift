@@ -93,8 +93,7 @@ final class Cluster {
 
   func startReplica(_ index: Int) {
     processes += 1
-    let sync = sync
-    let process = SimulatedReplica(index: index, incarnation: UInt64(processes)) { sync.heading }
+    let process = SimulatedReplica(index: index, incarnation: UInt64(processes))
     replicas[index] = Running(process: process, links: [network.connect(.replica(processes), to: .sync)])
   }
 
@@ -140,7 +139,8 @@ final class Cluster {
     while let flight = network.next(upTo: now) { deliver(flight) }
     for shard in shards { reply(shard.work(now: now)) }
     for running in trainers where !running.process.isFrozen {
-      send(running.process.work(now: now, available: available, safe: &safe), running)
+      let owners = shards[0].owners
+      send(running.process.work(now: now, available: available, owners: owners, safe: &safe), running)
       settle(running.process)
     }
     perform(sync.tick(now: now))

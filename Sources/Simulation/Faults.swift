@@ -11,7 +11,8 @@ extension Cluster {
     network.trouble = [0, 0.003, 0.01][Int.random(in: 0...2, using: &random)]
     let span = options.recordEvery.nanoseconds * Int64(options.records)
     for _ in 0..<options.faults {
-      let at = Int64.random(in: 50_000_000...max(60_000_000, span), using: &random)
+      // A little beyond the last example: what is applied but not yet durable then must not be lost either.
+      let at = Int64.random(in: 50_000_000...max(60_000_000, span + 60_000_000), using: &random)
       let draw = Int.random(in: 0..<100, using: &random)
       later(.nanoseconds(at)) { [unowned self] in strike(draw) }
     }

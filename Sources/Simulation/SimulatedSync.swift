@@ -156,18 +156,17 @@ final class SimulatedReplica {
     typealias Rows = [String: [UInt64: [Float]]]
     private(set) var rows: Rows = [:]
     private(set) var tensors: [String: [Float]] = [:]
-    private var base: (rows: Rows, tensors: [String: [Float]], newest: UInt64, store: UInt64)?
+    private var base: (rows: Rows, tensors: [String: [Float]])?
+    /// The newest version that was out when the message at hand was sent, and when the base's first part was.
+    var newestNow: UInt64 = 0
+    private var newestAtBase: UInt64 = 0
     private(set) var number: UInt64 = 0
     private(set) var bases = 0
-    /// What sync's newest version is, as the simulation knows and the replica does not.
-    let heading: () -> (store: UInt64, newest: UInt64)
     var violations: [String] = []
 
-    init(heading: @escaping () -> (store: UInt64, newest: UInt64)) { self.heading = heading }
-
     func beginBase() {
-      let now = heading()
-      base = ([:], [:], now.newest, now.store)
+      base = ([:], [:])
+      newestAtBase = newestNow
     }
 
     func commitBase(_ version: VersionContent) {
@@ -175,8 +174,8 @@ final class SimulatedReplica {
         violations.append("a base was committed that had not begun")
         return
       }
-      if version.number < base.newest, base.store == heading().store {
-        violations.append("a base is served at version \(version.number), \(base.newest) was out when it began")
+      if version.number < newestAtBase {
+        violations.append("a base is served at version \(version.number), \(newestAtBase) was out when it was sent")
       }
       (rows, tensors, number) = (base.rows, base.tensors, version.number)
       self.base = nil
@@ -216,13 +215,19 @@ final class SimulatedReplica {
   let target: Target
   private(set) var follower: ReplicaFollower
 
-  init(index: Int, incarnation: UInt64, heading: @escaping () -> (store: UInt64, newest: UInt64)) {
+  init(index: Int, incarnation: UInt64) {
     self.index = index
-    target = Target(heading: heading)
+    target = Target()
     follower = ReplicaFollower(replica: index, incarnation: incarnation, target: target)
   }
 
   func receive(_ message: Blob, now: Int64) -> Blob? {
+    var reader = ByteReader(message)
+    if let header = try? MessageHeader(decoding: &reader), header.opcode == .version,
+      let version = try? VersionMessage(decoding: &reader)
+    {
+      target.newestNow = version.newest
+    }
     do {
       return try follower.receive(message, now: now)
     } catch {

@@ -67,10 +67,12 @@ final class SimulatedTrainer {
   func receive(_ message: Blob, from shard: Int, now: Int64) { client.receive(message, from: shard, now: now) }
 
   /// Reads what has arrived, pulls, pushes; gives what must be sent.
-  func work(now: Int64, available: Int, safe: inout [Position]) -> [(shard: Int, message: Blob)] {
+  func work(
+    now: Int64, available: Int, owners: [ChainKey: Ownership], safe: inout [Position]
+  ) -> [(shard: Int, message: Blob)] {
     client.tick(now: now)
     if client.isReady, client.failure == nil {
-      if isSeeking { seek(now: now, safe: safe) }
+      if isSeeking { seek(owners: owners, safe: safe) }
       for index in states.indices { form(index, now: now, available: available) }
       train(now: now)
       for state in states {
@@ -86,13 +88,14 @@ final class SimulatedTrainer {
 
   private var isBackedUp: Bool { client.keptBytes > 60_000 || client.batchesAhead > 16 }
 
-  private func seek(now: Int64, safe: [Position]) {
+  private func seek(owners: [ChainKey: Ownership], safe: [Position]) {
     isSeeking = false
     for index in states.indices {
       let number = states[index].number
       let positions = client.claimedPositions(of: states[index].chain)
       let start = positions.min() ?? .start
-      if start < safe[number] {
+      // One that stood still between its claim and now may find its records gone: it is fenced already.
+      if start < safe[number], client.ownership >= owners[states[index].chain] ?? .none {
         violations.append(
           "trainer \(self.number) must read partition \(number) from \(start), its records up to \(safe[number]) were "
             + "released")

@@ -95,9 +95,11 @@ extension Cluster {
 
   /// Whether sync and all replicas have nothing left to do either.
   var isSynced: Bool {
-    let heading = sync.heading
-    return !sync.core.status(now: now).isBehind && heading.store != 0
-      && replicas.allSatisfy { $0.map { $0.process.target.number == heading.newest } ?? false }
+    let status = sync.core.status(now: now)
+    return !status.isBehind && status.cursors == shards.map { $0.core.status().durableEpoch }
+      && status.replicas.count == options.replicas
+      && status.replicas.allSatisfy { $0.version == status.newest }
+      && replicas.allSatisfy { $0.map { $0.process.target.number == status.newest } ?? false }
   }
 
   /// Why the cluster is not quiet, in words.

@@ -33,6 +33,8 @@ public struct ReplicaFollower {
   private var commitAt: UInt64?
   private var nextFollow: Int64 = longAgo
   private var nextRequest: UInt64 = 1
+  /// The version that is served; 0 before the first base.
+  public private(set) var servedVersion: UInt64 = 0
   /// Versions and parts that could not be applied, with the last reason.
   public private(set) var rejected: (count: Int, reason: String) = (0, "")
 
@@ -42,9 +44,6 @@ public struct ReplicaFollower {
     self.incarnation = incarnation
     self.target = target
   }
-
-  /// The version that is served; 0 before the first base.
-  public var servedVersion: UInt64 { version }
 
   /// The follow message, when it is time for one: it acknowledges, asks, and shows the replica is alive.
   public mutating func tick(now: Int64) -> Blob? {
@@ -80,14 +79,19 @@ public struct ReplicaFollower {
     if let place = content.basePart {
       guard try takeBase(received, content, place) else { return nil }
     } else {
-      guard received.store == store, content.number == version + 1, part == 0 else {
+      guard store != 0, received.store == store, version < .max, content.number == version + 1, part == 0 else {
         // A repeat, or a gap: say again what is here.
         return content.number <= version && received.store == store ? nil : follow(now: now)
       }
       for table in content.tables { try target.apply(table) }
       if !content.tensors.isEmpty { try target.setDense(content.tensors) }
       version = content.number
-      if commitAt == nil { try target.publish(content) } else { try commitIfCaughtUp(content) }
+      if commitAt == nil {
+        try target.publish(content)
+        servedVersion = version
+      } else {
+        try commitIfCaughtUp(content)
+      }
     }
     return follow(now: now)
   }
@@ -97,7 +101,9 @@ public struct ReplicaFollower {
     _ received: VersionMessage, _ content: VersionContent, _ place: (index: Int, count: Int)
   ) throws -> Bool {
     if place.index == 0 {
-      if received.store == store, content.number <= version, version > 0, part == 0, place.count != 0 { return false }
+      // The first part of what is here already, or is being taken: it was sent twice.
+      if received.store == store, content.number <= version, version > 0, part == 0 { return false }
+      if received.store == baseStore, content.number == baseNumber, part > 0 { return false }
       (baseStore, baseNumber, part) = (received.store, content.number, 0)
       baseTensors = []
       commitAt = nil
@@ -122,5 +128,6 @@ public struct ReplicaFollower {
     guard let reach = commitAt, version >= reach else { return }
     commitAt = nil
     try target.commitBase(content)
+    servedVersion = version
   }
 }

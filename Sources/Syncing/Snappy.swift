@@ -22,6 +22,10 @@ enum Snappy {
 
   /// The original bytes, which must be exactly `count`.
   static func decompress(_ bytes: View<UInt8>, count: Int) throws(DecodeError) -> Blob {
+    // Snappy makes at most 64 bytes of three: no memory is taken for what cannot be there.
+    guard count / 32 <= bytes.count else {
+      throw .invalid(field: "compressed rows", value: "\(bytes.count) bytes", expected: "snappy of \(count) bytes")
+    }
     var writer = ByteWriter(capacity: count)
     var isWhole = false
     let source = bytes.span

@@ -41,10 +41,7 @@ extension SyncCore {
       let question = ScanRequest(table: builder.table, rows: options.scanRows, cursor: builder.cursor)
       actions.append(.sendShard(builder.shard, question.encoded(request: builder.request)))
     } else {
-      let question = PullRequest.encoded(
-        request: builder.request, mapNumber: shards[builder.shard].welcome?.mapNumber ?? 0, eventTime: .min,
-        wantsDense: true, sections: [])
-      actions.append(.sendShard(builder.shard, question))
+      actions.append(.sendShard(builder.shard, densePull(of: builder.shard, request: builder.request)))
     }
     building = builder
   }

@@ -6,6 +6,9 @@ internal import Foundation
 public import Wire
 
 extension SyncCore {
+  /// The most replicas served at a time; more are not answered until some have been silent for long.
+  static let replicaLimit = 4096
+
   /// Takes a message of a replica or a control client.
   public mutating func receive(_ message: Blob, from peer: PeerID, now: Int64, into actions: inout [SyncAction]) {
     var reader = ByteReader(message)
@@ -31,6 +34,10 @@ extension SyncCore {
   }
 
   private mutating func follow(_ message: Follow, from peer: PeerID, now: Int64, into actions: inout [SyncAction]) {
+    guard replicas[peer] != nil || replicas.count < Self.replicaLimit else {
+      count("refusedReplicas")
+      return
+    }
     var state = replicas[peer] ?? ReplicaState(index: Int(message.replica))
     state.store = message.store
     state.version = message.version
@@ -44,13 +51,24 @@ extension SyncCore {
   }
 
   private mutating func acknowledge(_ version: UInt64, by replica: Int, now: Int64) {
+    // Of a replica beyond those configured nobody waits for news.
+    guard replica < options.replicaCount else { return }
     acknowledged[replica] = version
     guard acknowledged.count >= options.replicaCount else { return }
     let everywhere = acknowledged.values.min() ?? 0
-    let wall = Clocks.wall()
     while let first = awaited.first, first.number <= everywhere {
-      for arrival in first.arrivals { freshness.record(wall - arrival.arrival, times: arrival.count) }
+      for arrival in first.arrivals {
+        let (delay, overflow) = wall.subtractingReportingOverflow(arrival.arrival)
+        if !overflow { freshness.record(delay, times: arrival.count) }
+      }
       awaited.removeFirst()
+    }
+  }
+
+  /// In a fixed order, so that equal runs send equal things.
+  mutating func bringAllForward(now: Int64, into actions: inout [SyncAction]) {
+    for peer in replicas.keys.sorted(by: { $0.bytes.lexicographicallyPrecedes($1.bytes) }) {
+      bringForward(peer, now: now, into: &actions)
     }
   }
 

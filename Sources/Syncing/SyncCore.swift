@@ -61,6 +61,10 @@ public struct SyncCore {
     var isWaiting = false
     var durableEpoch: UInt64 = 0
     var chains: [ChainKey: ChainState] = [:]
+    /// Sync came back: the dense tensors that blocks brought before are not on its disk and must be read anew.
+    var needsTensors = false
+    var tensorRequest: UInt64 = 0
+    var tensorsAskedAt: Int64 = longAgo
   }
 
   struct ReplicaState {
@@ -104,6 +108,10 @@ public struct SyncCore {
   var acknowledged: [Int: UInt64] = [:]
   var awaited: [AwaitedVersion] = []
   var nextRequest: UInt64 = 1
+  /// Wall-clock time of the last tick.
+  var wall: Milliseconds = 0
+  /// `exampleCount` of the stored state; counts are known only when every shard has closed an epoch again.
+  var knownExamples: UInt64 = 0
   let randomStore: () -> UInt64
 
   /// Arrival → servable on every replica, in milliseconds.
@@ -122,7 +130,9 @@ public struct SyncCore {
       base = stored.base
       newestEventTime = stored.newest.newestEventTime
       totals = stored.newest.totals
+      knownExamples = stored.newest.exampleCount
       for shard in shards.indices {
+        shards[shard].needsTensors = true
         shards[shard].cursor = stored.newest.epochs[shard]
         shards[shard].persisted = stored.newest.epochs[shard]
         shards[shard].identity = stored.newest.identities[shard]
@@ -141,15 +151,17 @@ public struct SyncCore {
 
   /// Does what time asks for: asks shards, publishes, sends again.
   public mutating func tick(now: Int64, wall: Milliseconds, into actions: inout [SyncAction]) {
+    self.wall = wall
     for shard in shards.indices { ask(shard, now: now, into: &actions) }
     guard shards.allSatisfy({ $0.welcome != nil }) else { return }
     if store == 0 { beginStore(now: now, into: &actions) }
+    for shard in shards.indices { askForTensors(shard, now: now, into: &actions) }
     stepBase(now: now, into: &actions)
     if base != nil || building != nil { publishIfDue(now: now, wall: wall, into: &actions) }
     if building == nil, base == nil || bytesSinceBase > max(options.rebaseBytes, 2 * baseBytes) {
       beginBase(now: now, into: &actions)
     }
-    for peer in replicas.keys { bringForward(peer, now: now, into: &actions) }
+    bringAllForward(now: now, into: &actions)
     replicas = replicas.filter { now - $0.value.lastSeen < 30_000_000_000 }
   }
 
@@ -168,6 +180,20 @@ public struct SyncCore {
     actions.append(.sendShard(shard, question.encoded(request: request())))
   }
 
+  /// Reads a shard's dense tensors after a restart of sync, so that the next dense version holds them.
+  private mutating func askForTensors(_ shard: Int, now: Int64, into actions: inout [SyncAction]) {
+    guard shards[shard].needsTensors, now - shards[shard].tensorsAskedAt > options.retryAfter.nanoseconds else { return }
+    shards[shard].tensorsAskedAt = now
+    shards[shard].tensorRequest = request()
+    actions.append(.sendShard(shard, densePull(of: shard, request: shards[shard].tensorRequest)))
+  }
+
+  func densePull(of shard: Int, request: UInt64) -> Blob {
+    PullRequest.encoded(
+      request: request, mapNumber: shards[shard].welcome?.mapNumber ?? 0, eventTime: .min, wantsDense: true,
+      sections: [])
+  }
+
   /// Begins a store of versions: everything replicas had is replaced by a base.
   mutating func beginStore(now: Int64, into actions: inout [SyncAction]) {
     store = randomStore()
@@ -175,6 +201,14 @@ public struct SyncCore {
     base = nil
     building = nil
     tables = [:]
+    // What was merged so far belongs to the old store; a dense version must not bring it back over the base's tensors.
+    tensors = [:]
+    changedTensors = []
+    awaited = []
+    acknowledged = [:]
+    knownExamples = 0
+    // A version follows the base soon: it says where a restarted sync goes on.
+    hasProgress = true
     arrivalQueue = []
     readyArrivals = []
     bytesSinceBase = 0
@@ -185,6 +219,8 @@ public struct SyncCore {
       shards[shard].persisted = welcome.durableEpoch
       shards[shard].partial = []
       shards[shard].isWaiting = false
+      shards[shard].chains = [:]
+      shards[shard].needsTensors = false
     }
     actions.append(.beginStore(store))
     beginBase(now: now, into: &actions)
@@ -200,88 +236,136 @@ public struct SyncCore {
       let header = try MessageHeader(decoding: &reader)
       switch (header.opcode, header.kind) {
       case (.hello, .reply):
+        let welcome = try Welcome(decoding: &reader)
+        guard welcome.shard == shard, welcome.shardCount == shards.count else {
+          // Asked again after `retryAfter`; status shows that sync waits for this shard.
+          count("wrongShards")
+          return
+        }
         shards[shard].isWaiting = false
-        shards[shard].welcome = try Welcome(decoding: &reader)
-        shards[shard].durableEpoch = shards[shard].welcome?.durableEpoch ?? 0
+        shards[shard].welcome = welcome
+        shards[shard].durableEpoch = welcome.durableEpoch
       case (.blocksSince, .reply):
         try merge(BlocksReply(decoding: &reader), of: shard, now: now, into: &actions)
       case (.blocksSince, .error):
-        let error = try ErrorReply(decoding: &reader)
-        shards[shard].isWaiting = false
-        // What was missed is no longer kept: begin anew from where the shard is.
-        if error.code == .gone { restart(shard) }
+        // What was missed is no longer kept: begin anew from where the shard is. Anything else is asked again later.
+        if try ErrorReply(decoding: &reader).code == .gone { restart() }
       case (.scan, .reply):
         try scanned(ScanReply(decoding: &reader), request: header.request, now: now, into: &actions)
       case (.pull, .reply):
-        try pulledDense(PullReply(decoding: &reader), request: header.request, of: shard, now: now, into: &actions)
+        let reply = try PullReply(decoding: &reader)
+        readTensors(reply, request: header.request, of: shard)
+        try pulledDense(reply, request: header.request, of: shard, now: now, into: &actions)
       default: break
       }
     } catch {
+      // Asked again after `retryAfter`, not at once: the answer may be the same.
       count("malformed")
       shards[shard].partial = []
-      shards[shard].isWaiting = false
+    }
+  }
+
+  private mutating func readTensors(_ reply: PullReply, request: UInt64, of shard: Int) {
+    guard shards[shard].needsTensors, shards[shard].tensorRequest == request, let welcome = shards[shard].welcome,
+      reply.incarnation == welcome.incarnation
+    else { return }
+    shards[shard].needsTensors = false
+    for tensor in reply.tensors where welcome.tensors.indices.contains(tensor.tensor) {
+      tensors[welcome.tensors[tensor.tensor].name] = tensor.values.array
+      changedTensors.insert(welcome.tensors[tensor.tensor].name)
     }
   }
 
   /// Forgets what is known of all shards, so that a new store begins when they have answered.
-  private mutating func restart(_ shard: Int) {
+  private mutating func restart() {
     store = 0
-    for index in shards.indices { shards[index].welcome = nil }
+    building = nil
+    for index in shards.indices {
+      shards[index].welcome = nil
+      shards[index].isWaiting = false
+    }
     count("resets")
   }
 
   private mutating func merge(
     _ reply: BlocksReply, of shard: Int, now: Int64, into actions: inout [SyncAction]
   ) throws {
-    shards[shard].isWaiting = false
     guard let welcome = shards[shard].welcome, store != 0 else { return }
     if reply.identityLow != shards[shard].identity {
-      restart(shard)
+      restart()
       return
     }
     if reply.incarnation != welcome.incarnation {
       // The shard came back: its table numbers may differ, and a block half read may never end.
       shards[shard].welcome = nil
       shards[shard].partial = []
+      shards[shard].isWaiting = false
       building = nil
       return
     }
     shards[shard].durableEpoch = reply.durableEpoch
     for record in reply.records {
-      guard record.epoch == shards[shard].cursor + 1, record.index == shards[shard].partial.count else { continue }
+      guard record.epoch > shards[shard].cursor, record.epoch - 1 == shards[shard].cursor, record.index == shards[shard].partial.count else { continue }
       let parsed = try BlockRecord.parse(record.payload)
       guard case .end(let epoch, let end) = parsed else {
         shards[shard].partial.append(parsed)
         continue
       }
-      for part in shards[shard].partial { try merge(part, tables: welcome.tables, tensors: welcome.tensors) }
+      guard epoch == record.epoch else {
+        throw DecodeError.invalid(field: "end of block", value: "\(epoch)", expected: "\(record.epoch)")
+      }
+      // The whole block is read before any of it is merged: a damaged one must not leave a part of it behind.
+      let changes = try shards[shard].partial.map { try read($0, tables: welcome.tables, tensors: welcome.tensors) }
+      for change in changes { try merge(change) }
       shards[shard].partial = []
       shards[shard].cursor = epoch
       close(end, of: shard)
       count("blocks")
     }
+    shards[shard].isWaiting = false
   }
 
-  private mutating func merge(_ part: BlockRecord.Parsed, tables shapes: [TableShape], tensors names: [TensorShape])
-    throws
-  {
+  private enum BlockChange {
+    case rows(TableShape, [CutSection])
+    case tensor(String, View<Float>)
+  }
+
+  private func read(
+    _ part: BlockRecord.Parsed, tables shapes: [TableShape], tensors names: [TensorShape]
+  ) throws -> BlockChange? {
     switch part {
     case .table(let index, _, var section):
       guard shapes.indices.contains(index) else {
         throw DecodeError.invalid(field: "table", value: "\(index)", expected: "below \(shapes.count)")
       }
       let shape = shapes[index]
+      var sections: [CutSection] = []
+      while section.remaining > 0 {
+        sections.append(try CutSection(&section, weightCount: tables[shape.name]?.weightCount ?? shape.weightCount))
+      }
+      return .rows(shape, sections)
+    case .tensor(let index, _, let values, _):
+      guard names.indices.contains(index), names[index].count == values.count else {
+        throw DecodeError.invalid(
+          field: "tensor", value: "\(index) of \(values.count) numbers", expected: "one of the shard's \(names.count)")
+      }
+      return .tensor(names[index].name, values)
+    case .shape, .end:
+      return nil
+    }
+  }
+
+  private mutating func merge(_ change: BlockChange?) throws {
+    switch change {
+    case .rows(let shape, let sections):
       var merged = tables[shape.name] ?? MergedTable(name: shape.name, weightCount: shape.weightCount)
       tables[shape.name] = nil
-      while section.remaining > 0 { try merged.merge(CutSection(&section)) }
+      for section in sections { try merged.merge(section) }
       tables[shape.name] = merged
-    case .tensor(let index, _, let values, _):
-      guard names.indices.contains(index) else {
-        throw DecodeError.invalid(field: "tensor", value: "\(index)", expected: "below \(names.count)")
-      }
-      tensors[names[index].name] = values.array
-      changedTensors.insert(names[index].name)
-    case .shape, .end:
+    case .tensor(let name, let values):
+      tensors[name] = values.array
+      changedTensors.insert(name)
+    case nil:
       break
     }
   }
@@ -354,15 +438,17 @@ public struct SyncCore {
     readyArrivals = []
     bytesSinceBase += blob.count
     totals.bytes += UInt64(blob.count)
-    for peer in replicas.keys { bringForward(peer, now: now, into: &actions) }
+    bringAllForward(now: now, into: &actions)
   }
 
-  /// Examples that every shard has applied, over all chains.
+  /// Examples that every shard has applied, over all chains; a chain that a shard has not told of yet counts nothing.
   var exampleCount: UInt64 {
-    var counts: [ChainKey: UInt64] = [:]
-    for shard in shards {
-      for (key, state) in shard.chains { counts[key] = min(counts[key] ?? .max, state.exampleCount) }
+    var sum: UInt64 = 0
+    for key in shards[0].chains.keys {
+      let counts = shards.compactMap { $0.chains[key]?.exampleCount }
+      guard counts.count == shards.count, let least = counts.min() else { continue }
+      sum = UInt64(clamping: UInt128(sum) + UInt128(least))
     }
-    return counts.values.reduce(0, +)
+    return max(sum, knownExamples)
   }
 }

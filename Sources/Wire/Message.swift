@@ -169,7 +169,8 @@ public struct ErrorReply: Error, Equatable, Sendable, CustomStringConvertible {
     writer.append(UInt32(0))
     writer.append(position)
     writer.append(generation)
-    writer.append(string: String(message.prefix(1000)))
+    // Counted in bytes: a character may have any number of them.
+    writer.append(string: String(decoding: message.utf8.prefix(1000), as: UTF8.self))
     return writer.finish()
   }
 

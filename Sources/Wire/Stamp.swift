@@ -31,6 +31,8 @@ public struct Ownership: Hashable, Sendable, BitwiseCopyable, Comparable {
   /// Drawn at random by each claimer.
   public var owner: UInt64
 
+  /// Generations are below this, so that there is always one above.
+  public static let generationLimit: UInt64 = 1 << 62
   /// Nobody's.
   public static let none = Ownership(generation: 0, owner: 0)
 
