@@ -95,9 +95,9 @@ import Wire
   }
 
   @Test func `messages that come twice, or again much later, change nothing`() {
-    var simulation = cluster()
-    simulation.cluster.network.trouble = 0.1
-    simulation.step(until: 1_000_000_000) { _ in false }
+    var simulation = cluster(records: 300)
+    simulation.cluster.network.trouble = 0.04
+    simulation.step(until: 2_000_000_000) { _ in false }
     simulation.cluster.network.trouble = 0
     expectExact(&simulation)
     let repeated = simulation.cluster.shards.map { $0.core.status().counters["repeated"] ?? 0 }
