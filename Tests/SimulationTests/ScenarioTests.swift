@@ -163,6 +163,20 @@ import Wire
     expectExact(&simulation)
   }
 
+  @Test func `a base holds nothing that a crash of its shard undoes`() {
+    var simulation = cluster(replicas: 2)
+    let cluster = simulation.cluster
+    simulation.step(until: 5_000_000_000) { $0.isTrained }
+    // An erasure that is not durable yet, and so not acknowledged, is in the rows that a base would be made of.
+    cluster.shards[0].stalledUntil = cluster.now + 1_000_000_000
+    for _ in 0..<6 { cluster.forget() }
+    cluster.restartSync(losesStore: true, after: .milliseconds(1))
+    simulation.step(until: cluster.now + 600_000_000) { _ in false }
+    cluster.crashShard(0, keeping: 0)
+    cluster.shards[0].restart(now: cluster.now)
+    expectExact(&simulation)
+  }
+
   @Test func `sync goes on from its store, and its replicas keep what they have`() {
     var simulation = cluster()
     let cluster = simulation.cluster
