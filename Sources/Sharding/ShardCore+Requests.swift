@@ -246,7 +246,8 @@ extension ShardCore {
   private func scan(_ scan: ScanRequest, request: UInt64) throws -> Blob {
     let box = try box(Int(scan.table))
     let rows = min(max(1, Int(scan.rows)), 1 << 16)
-    return ScanReply.encoded(request: request, incarnation: incarnation) { writer in
+    let epoch = isChanged ? openEpoch : openEpoch - 1
+    return ScanReply.encoded(request: request, incarnation: incarnation, epoch: epoch) { writer in
       var cursor = TableCursor(rawValue: scan.cursor)
       let wrote = box.table.scan(cursor: &cursor, rows: rows, into: &writer)
       return (cursor.rawValue, !wrote)

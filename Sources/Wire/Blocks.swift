@@ -178,18 +178,22 @@ public struct ScanReply: Sendable {
   public var cursor: UInt64
   /// Whether this was the last slice.
   public var isLast: Bool
+  /// The epoch that holds the newest change in the rows: once it is durable, a crash of the shard cannot undo them.
+  public var epoch: UInt64
   /// The rows as a section of `Embeddings` (empty at the end).
   public var section: ByteReader
 
   /// The whole message around a section written by `body`.
   public static func encoded(
-    request: UInt64, incarnation: UInt64, writing body: (inout ByteWriter) -> (cursor: UInt64, isLast: Bool)
+    request: UInt64, incarnation: UInt64, epoch: UInt64,
+    writing body: (inout ByteWriter) -> (cursor: UInt64, isLast: Bool)
   ) -> Blob {
     var writer = ByteWriter(capacity: 1 << 16)
     MessageHeader(.scan, .reply, request: request).encode(into: &writer)
     writer.append(incarnation)
     writer.append(UInt64(0))
     writer.append(UInt64(0))
+    writer.append(epoch)
     let (cursor, isLast) = body(&writer)
     writer.patch(cursor, at: 24)
     writer.patch(UInt64(isLast ? 1 : 0), at: 32)
@@ -201,6 +205,7 @@ public struct ScanReply: Sendable {
     incarnation = try reader.read()
     cursor = try reader.read()
     isLast = try reader.read(UInt64.self) != 0
+    epoch = try reader.read()
     section = try reader.sub(count: reader.remaining)
   }
 }

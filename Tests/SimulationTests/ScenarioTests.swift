@@ -95,9 +95,9 @@ import Wire
   }
 
   @Test func `messages that come twice, or again much later, change nothing`() {
-    var simulation = cluster()
-    simulation.cluster.network.trouble = 0.1
-    simulation.step(until: 1_000_000_000) { _ in false }
+    var simulation = cluster(records: 300)
+    simulation.cluster.network.trouble = 0.04
+    simulation.step(until: 2_000_000_000) { _ in false }
     simulation.cluster.network.trouble = 0
     expectExact(&simulation)
     let repeated = simulation.cluster.shards.map { $0.core.status().counters["repeated"] ?? 0 }
@@ -158,6 +158,20 @@ import Wire
       cluster.sync.isUp && cluster.sync.stored.whole.isEmpty && cluster.sync.stored.parts.values.contains { $0.count > 2 }
     }
     #expect(isScanning)
+    cluster.crashShard(0, keeping: 0)
+    cluster.shards[0].restart(now: cluster.now)
+    expectExact(&simulation)
+  }
+
+  @Test func `a base holds nothing that a crash of its shard undoes`() {
+    var simulation = cluster(replicas: 2)
+    let cluster = simulation.cluster
+    simulation.step(until: 5_000_000_000) { $0.isTrained }
+    // An erasure that is not durable yet, and so not acknowledged, is in the rows that a base would be made of.
+    cluster.shards[0].stalledUntil = cluster.now + 1_000_000_000
+    for _ in 0..<6 { cluster.forget() }
+    cluster.restartSync(losesStore: true, after: .milliseconds(1))
+    simulation.step(until: cluster.now + 600_000_000) { _ in false }
     cluster.crashShard(0, keeping: 0)
     cluster.shards[0].restart(now: cluster.now)
     expectExact(&simulation)

@@ -1,0 +1,167 @@
+// The trainer's pipeline against a real shard in the same process.
+
+import Base
+import Embeddings
+import Foundation
+import Layers
+import Sharding
+import Streams
+import Testing
+import Wire
+
+@testable import Training
+
+/// A trainer of a small model, one shard, and what goes between them.
+private final class Pair {
+  var shard: ShardCore
+  var trainer: TrainerCore
+  var scores: ScoreLog
+  var pushes: [(from: Position, to: Position)] = []
+  let schema: EventSchema
+  private var now: Int64 = 0
+  private let path: String
+  private var peerActions: [ShardAction] = []
+
+  init(batchSize: Int, shard old: consuming ShardCore? = nil) throws {
+    schema = EventSchema(
+      features: [FeatureSpec(name: "user"), FeatureSpec(name: "item")], tasks: [TaskSpec(name: "click")])
+    var model = ModelOptions(
+      kind: "deepfm", features: [ModelFeature(name: "user", table: 0), ModelFeature(name: "item", table: 1)],
+      tasks: [ModelTask(name: "click")])
+    model.dimension = 4
+    model.hidden = [8]
+    let made = try makeModel(model)
+    let map = ClusterMap(shardCount: 1)
+    let tables = (0..<2).map { table in
+      TableOptions(
+        name: ["user", "item"][table], seed: 5,
+        segments: made.rowSegments(table: table).map { segment in
+          Segment(
+            name: segment.name, width: segment.width, initializer: .normal(0.01),
+            optimizer: OptimizerOptions(rule: .adagrad(initialAccumulator: 0.1), learningRate: 0.05))
+        })
+    }
+    let tensors = made.denseTensors.map {
+      DenseTensorOptions(tensor: $0, optimizer: DenseOptimizerOptions(rule: .adam, learningRate: 0.01))
+    }
+    shard =
+      old
+      ?? ShardCore(
+        ShardOptions(index: 0, map: map, seed: 5, tables: tables, tensors: tensors), incarnation: 1, identity: (1, 1))
+    _ = shard.beginRun(now: 0)
+    var options = TrainerOptions(
+      modelName: "model", model: model, schema: schema, map: map,
+      tables: tables.map { TableShape(name: $0.name, weightCount: $0.weightCount, floatCount: $0.floatCount) },
+      tensors: tensors.map { TensorShape(name: $0.tensor.name, count: $0.tensor.count, shard: 0) }, tableIndex: [0, 1],
+      tensorIndex: Array(tensors.indices))
+    options.batchSize = batchSize
+    trainer = try TrainerCore(options, owner: 3)
+    path = FileManager.default.temporaryDirectory.appending(path: "scores-\(UUID().uuidString)").path
+    scores = try ScoreLog(path: path, tasks: 1)
+  }
+
+  deinit { try? FileManager.default.removeItem(atPath: path) }
+
+  /// One turn: messages there and back, blocks synced at once.
+  func turn() throws {
+    now += 1_000_000
+    trainer.client.tick(now: now)
+    for (_, message) in trainer.client.takeOutgoing() {
+      var reader = ByteReader(message)
+      if try MessageHeader(decoding: &reader).opcode == .push {
+        let stamp = try PushRequest(decoding: &reader).stamp
+        pushes.append((stamp.previousEnd, stamp.end))
+      }
+      var actions: [ShardAction] = []
+      shard.receive(message, from: PeerID([1]), now: now, into: &actions)
+      deliver(actions)
+    }
+    shard.closeEarly()
+    var actions: [ShardAction] = []
+    shard.work(now: now, into: &actions)
+    for case .sync(let epoch) in actions { shard.blockSynced(epoch: epoch, into: &actions) }
+    deliver(actions)
+  }
+
+  private func deliver(_ actions: [ShardAction]) {
+    for case .send(_, let message) in actions { trainer.client.receive(message, from: 0, now: now) }
+  }
+
+  func claim() throws {
+    for _ in 0..<100 where trainer.startPositions() == nil { try turn() }
+  }
+
+  /// Trains on records `range`, each at ten times its number.
+  func train(_ range: Range<Int>) throws {
+    var next = range.lowerBound
+    for _ in 0..<10_000 {
+      while next < range.upperBound, trainer.wantsRecord(of: 0) {
+        trainer.take(record(next), of: 0, now: now)
+        next += 1
+        _ = try trainer.work(now: now, isDry: false, scores: &scores)
+      }
+      _ = try trainer.work(now: now, isDry: next == range.upperBound, scores: &scores)
+      try turn()
+      if next == range.upperBound, trainer.isIdle, trainer.client.keptBytes == 0 { return }
+    }
+    Issue.record("the trainer does not finish: \(trainer.client.waitsFor ?? "")")
+  }
+
+  private func record(_ number: Int) -> StreamRecord {
+    var random = SeededRandom(seed: UInt64(number))
+    let features = FeatureBlock(
+      schema: schema, values: [.ids([random.next() % 20]), .ids([random.next() % 50])])
+    let example = Example(
+      impression: ImpressionID(UInt64(number)), time: Int64(number) * 1000, ordinal: Position(low: UInt64(number)),
+      due: Int64(number) * 1000, arrival: 0, labels: [random.next() % 3 == 0 ? .positive : .negative], rates: [1],
+      predictions: [], features: features)
+    var writer = ByteWriter()
+    example.encode(into: &writer)
+    return StreamRecord(position: Position(low: UInt64(number + 1) * 10), reader: ByteReader(writer.finish()))
+  }
+}
+
+@Suite("Trainer") struct TrainerCoreTests {
+  @Test func `the same data twice gives the same bits`() throws {
+    func run() throws -> DigestReply {
+      let pair = try Pair(batchSize: 16)
+      try pair.claim()
+      try pair.train(0..<300)
+      return pair.shard.digest(halfPrecision: false)
+    }
+    let (first, second) = (try run(), try run())
+    #expect(first == second)
+    #expect(first.tables["item"]?.count == 50)
+  }
+
+  @Test func `batches follow each other without gaps and are as long as they should be`() throws {
+    let pair = try Pair(batchSize: 16)
+    try pair.claim()
+    try pair.train(0..<100)
+    var at = Position.start
+    for push in pair.pushes {
+      #expect(push.from == at)
+      at = push.to
+    }
+    #expect(at == Position(low: 1000))
+    #expect(pair.pushes.map { Int($0.to.low - $0.from.low) / 10 } == [16, 16, 16, 16, 16, 16, 4])
+    #expect(pair.shard.status().chains.first?.examples == 100)
+    #expect(pair.trainer.counters.examples == 100)
+  }
+
+  @Test func `every example has one score record`() throws {
+    let pair = try Pair(batchSize: 7)
+    try pair.claim()
+    try pair.train(0..<60)
+    #expect(pair.scores.lastPosition[0] == Position(low: 600))
+  }
+
+  @Test func `a record that is no example counts and passes`() throws {
+    let pair = try Pair(batchSize: 4)
+    try pair.claim()
+    pair.trainer.take(StreamRecord(position: Position(low: 5), reader: ByteReader(Blob([1, 2]))), of: 0, now: 0)
+    try pair.train(0..<8)
+    #expect(pair.trainer.counters.undecodable == 1)
+    #expect(pair.shard.status().chains.first?.applied == 80)
+  }
+}
