@@ -73,11 +73,11 @@ let package = Package(
     module("Sharding", uses: ["Base", "Embeddings", "Journal", "Layers", "Wire"]),
     tests("Sharding", uses: ["Base", "Embeddings", "Layers", "Wire"]),
     module("Syncing", uses: ["Base", "CSnappy", "Embeddings", "Sharding", "Wire"]),
-    tests("Syncing", uses: ["Base", "Wire"]),
+    tests("Syncing", uses: ["Base", "Embeddings", "Layers", "Sharding", "Wire"]),
 
     // 3
     module("Training", uses: ["Base", "Layers", "Sharding", "Streams", "Wire"]),
-    tests("Training", uses: ["Base", "Layers", "Streams"]),
+    tests("Training", uses: ["Base", "Embeddings", "Layers", "Sharding", "Streams", "Wire"]),
     module(
       "Serving",
       uses: [
@@ -100,6 +100,9 @@ let package = Package(
         "Wire", logging, .product(name: "Yams", package: "Yams"),
       ]),
     tests("Cluster", uses: ["Base", "Embeddings", "Layers", "Streams", logging]),
+
+    module("Simulation", uses: ["Base", "Embeddings", "Layers", "Sharding", "Syncing", "Wire"]),
+    tests("Simulation", uses: ["Base", "Wire"]),
 
     // 5
     .executableTarget(

@@ -99,7 +99,7 @@ import Testing
     #expect((0..<3).map(endpoints.shard) == (8602...8604).map { "tcp://127.0.0.1:\($0)" })
     #expect(endpoints.trainer(0) == "tcp://127.0.0.1:8605")
     #expect(endpoints.url(replica: 1) == "http://127.0.0.1:8502")
-    #expect(Endpoints.ports(of: configuration).map(\.port) == [8501, 8502] + Array(8600...8605))
+    #expect(Endpoints.ports(of: configuration).map(\.port) == [8501, 8502] + Array(8600...8607))
   }
 
   @Test func `a busy port is named with the key that moves it`() throws {
