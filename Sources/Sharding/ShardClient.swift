@@ -8,31 +8,6 @@
 public import Base
 public import Wire
 
-/// Why a client cannot go on; the process that owns it stops and is started anew, or an operator decides.
-public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
-  /// Another owner took the partition.
-  case fenced(shard: Int, generation: UInt64)
-  /// A shard came back behind a position it had acknowledged as durable.
-  case lostDurable(shard: Int, acknowledged: Position, found: Position)
-  /// A shard's journal was replaced.
-  case identityChanged(shard: Int)
-  /// The shard's tables, tensors or map are not what this client was configured with.
-  case mismatch(shard: Int, String)
-
-  /// What happened, and what to do.
-  public var description: String {
-    switch self {
-    case .fenced(let shard, let generation):
-      "shard \(shard): generation \(generation) owns the partition now; this owner stops"
-    case .lostDurable(let shard, let acknowledged, let found):
-      "shard \(shard) had acknowledged position \(acknowledged) as durable and came back at \(found): updates are "
-        + "lost; restore its journal, or accept the loss with --accept-loss"
-    case .identityChanged(let shard): "shard \(shard) came back with another journal; claim anew"
-    case .mismatch(let shard, let problem): "shard \(shard): \(problem)"
-    }
-  }
-}
-
 /// Where one push goes wrong or right: its place in a chain and its bytes.
 struct KeptPush {
   var chain: ChainKey
@@ -171,7 +146,9 @@ public struct ShardClient {
   }
 
   /// Sends one batch's push to every shard, in a chain that is claimed.
-  public mutating func push(chain: ChainKey, end: Position, now: Int64, _ make: (_ request: UInt64, _ shard: Int) -> Blob) {
+  public mutating func push(
+    chain: ChainKey, end: Position, now: Int64, _ make: (_ request: UInt64, _ shard: Int) -> Blob
+  ) {
     for shard in peers.indices {
       let message = make(request(), shard)
       let isOpen = !peers[shard].isSynchronizing
@@ -200,7 +177,8 @@ public struct ShardClient {
         continue
       }
       let push = peer.pushes.first { !$0.isApplied }?.sentAt
-      let pull = pulls.values.filter { $0.requests[shard] != nil && $0.replies[shard] == nil }.map { $0.sentAt[shard] }.min()
+      let pull = pulls.values.filter { $0.requests[shard] != nil && $0.replies[shard] == nil }.map { $0.sentAt[shard] }
+        .min()
       if let oldest = [push, pull].compactMap({ $0 }).min(), now - oldest > retryAfter {
         synchronize(shard, now: now)
       }
@@ -278,7 +256,8 @@ public struct ShardClient {
   private mutating func welcomed(_ welcome: Welcome, by shard: Int, now: Int64) throws {
     guard welcome.shard == shard, welcome.shardCount == peers.count else {
       failure = .mismatch(
-        shard: shard, "it is shard \(welcome.shard) of \(welcome.shardCount), expected shard \(shard) of "
+        shard: shard,
+        "it is shard \(welcome.shard) of \(welcome.shardCount), expected shard \(shard) of "
           + "\(peers.count); compare the endpoints in the configuration")
       return
     }
@@ -393,7 +372,8 @@ public struct ShardClient {
       claimAll(now: now)
     case (.fenced, _):
       failure = .fenced(shard: shard, generation: error.generation)
-    case (.mismatch, _), (.staleMap, _), (.forbidden, _), (.malformed, .claim), (.malformed, .pull), (.malformed, .push):
+    case (.mismatch, _), (.staleMap, _), (.forbidden, _), (.malformed, .claim), (.malformed, .pull),
+      (.malformed, .push):
       // The same bytes would be refused again.
       failure = .mismatch(shard: shard, error.message)
     default:

@@ -66,7 +66,8 @@ extension ShardCore {
     }
     actions.append(.sync(epoch: copying.epoch))
     syncing.append((copying.epoch, copying.applied))
-    retain(RetainedBlock(epoch: copying.epoch, records: copying.records, bytes: copying.records.reduce(0) { $0 + $1.count }))
+    retain(
+      RetainedBlock(epoch: copying.epoch, records: copying.records, bytes: copying.records.reduce(0) { $0 + $1.count }))
     cut = nil
   }
 
@@ -205,7 +206,8 @@ extension ShardCore {
       let shape = tables[index].shape
       guard shape == table else {
         throw RecoveryError(
-          description: "table '\(table.name)' holds \(table.weightCount) weights and \(table.floatCount) floats per row "
+          description:
+            "table '\(table.name)' holds \(table.weightCount) weights and \(table.floatCount) floats per row "
             + "in the journal, \(shape.weightCount) and \(shape.floatCount) in the configuration; compare dimension, "
             + "tasks and optimizer, or use another state directory")
       }

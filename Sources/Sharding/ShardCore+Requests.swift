@@ -73,7 +73,8 @@ extension ShardCore {
   private func welcome(_ hello: Hello) throws -> Welcome {
     guard hello.oldestVersion <= WireProtocol.version, hello.newestVersion >= WireProtocol.oldestVersion else {
       throw ErrorReply(
-        .mismatch, "the shard speaks protocol \(WireProtocol.oldestVersion)...\(WireProtocol.version), the client "
+        .mismatch,
+        "the shard speaks protocol \(WireProtocol.oldestVersion)...\(WireProtocol.version), the client "
           + "\(hello.oldestVersion)...\(hello.newestVersion)")
     }
     return Welcome(
@@ -163,7 +164,8 @@ extension ShardCore {
     guard var chain = chains[stamp.chain], chain.state.ownership == stamp.ownership else {
       let state = chains[stamp.chain]?.state ?? ChainState(chain: stamp.chain)
       throw ErrorReply(
-        .fenced, "generation \(state.ownership.generation) owns the partition, the push is of generation "
+        .fenced,
+        "generation \(state.ownership.generation) owns the partition, the push is of generation "
           + "\(stamp.ownership.generation)", position: state.applied, generation: state.ownership.generation)
     }
     if stamp.end <= chain.state.applied {
@@ -208,7 +210,8 @@ extension ShardCore {
       let shape = try box(section.table).shape
       guard section.gradients.count == section.ids.count * shape.weightCount else {
         throw ErrorReply(
-          .mismatch, "table '\(shape.name)' has \(shape.weightCount) weights per row: \(section.ids.count) ids need "
+          .mismatch,
+          "table '\(shape.name)' has \(shape.weightCount) weights per row: \(section.ids.count) ids need "
             + "\(section.ids.count * shape.weightCount) gradients, the push has \(section.gradients.count)")
       }
     }
@@ -218,7 +221,8 @@ extension ShardCore {
       }
       guard entry.values.count == tensor.values.count else {
         throw ErrorReply(
-          .mismatch, "tensor '\(entry.options.tensor.name)' has \(entry.values.count) numbers, the push has "
+          .mismatch,
+          "tensor '\(entry.options.tensor.name)' has \(entry.values.count) numbers, the push has "
             + "\(tensor.values.count) gradients")
       }
     }

@@ -173,7 +173,8 @@ public struct SyncStatus: Codable, Sendable, Equatable {
 
   init(
     store: UInt64, newest: UInt64, base: UInt64, cursors: [UInt64], durableEpochs: [UInt64], isBehind: Bool,
-    replicas: [Replica], totals: VersionContent.Totals, counters: [String: UInt64], newestEventTime: Milliseconds, freshness: Histogram
+    replicas: [Replica], totals: VersionContent.Totals, counters: [String: UInt64], newestEventTime: Milliseconds,
+    freshness: Histogram
   ) {
     self.store = store
     self.newest = newest

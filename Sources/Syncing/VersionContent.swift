@@ -85,7 +85,8 @@ public struct VersionContent: Sendable {
 
   init(
     number: UInt64, basePart: (index: Int, count: Int)?, created: Milliseconds, newestEventTime: Milliseconds,
-    exampleCount: UInt64, totals: Totals, epochs: [UInt64], identities: [UInt64], arrivals: [ArrivalCount], tables: [TableChange],
+    exampleCount: UInt64, totals: Totals, epochs: [UInt64], identities: [UInt64], arrivals: [ArrivalCount],
+    tables: [TableChange],
     tensors: [TensorChange]
   ) {
     self.number = number
@@ -216,7 +217,8 @@ public struct VersionContent: Sendable {
     let storedBytes = Int(try reader.read(UInt32.self))
     let (weights, overflow) = ids.count.multipliedReportingOverflow(by: weightCount)
     guard !overflow, bytesPerWeight == 2 || bytesPerWeight == 4, rawBytes == weights * bytesPerWeight else {
-      throw .invalid(field: "rows of \(name)", value: "\(rawBytes) bytes", expected: "\(ids.count) × \(weightCount) weights")
+      throw .invalid(
+        field: "rows of \(name)", value: "\(rawBytes) bytes", expected: "\(ids.count) × \(weightCount) weights")
     }
     try reader.align()
     var source = reader

@@ -68,7 +68,8 @@ public struct PullRequest: Sendable {
       let sightings = try reader.view(UInt32.self, count: ids)
       try reader.align()
       sections.append(
-        IDSection(table: table, ids: idView, sightings: sightings, gradients: try View(reader.blob, byteOffset: 0, count: 0)))
+        IDSection(
+          table: table, ids: idView, sightings: sightings, gradients: try View(reader.blob, byteOffset: 0, count: 0)))
     }
     try reader.expectEnd()
   }
@@ -84,7 +85,9 @@ public struct PullReply: Sendable {
   public var tensors: [TensorSection]
 
   /// Begins a reply; the shard then writes each section with `beginRows` and its floats.
-  public static func begin(request: UInt64, incarnation: UInt64, sections: Int, tensors: Int, into writer: inout ByteWriter) {
+  public static func begin(
+    request: UInt64, incarnation: UInt64, sections: Int, tensors: Int, into writer: inout ByteWriter
+  ) {
     MessageHeader(.pull, .reply, request: request).encode(into: &writer)
     writer.append(incarnation)
     writer.append(UInt32(sections))
@@ -110,7 +113,11 @@ public struct PullReply: Sendable {
       let number = Int(try reader.read(UInt32.self))
       let count = Int(try reader.read(UInt32.self))
       let floats = try reader.view(Float.self, count: count)
-      if index < sectionCount { rows.append(floats) } else { tensors.append(TensorSection(tensor: number, values: floats)) }
+      if index < sectionCount {
+        rows.append(floats)
+      } else {
+        tensors.append(TensorSection(tensor: number, values: floats))
+      }
     }
     try reader.expectEnd()
   }
