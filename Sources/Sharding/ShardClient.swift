@@ -8,31 +8,6 @@
 public import Base
 public import Wire
 
-/// Why a client cannot go on; the process that owns it stops and is started anew, or an operator decides.
-public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
-  /// Another owner took the partition.
-  case fenced(shard: Int, generation: UInt64)
-  /// A shard came back behind a position it had acknowledged as durable.
-  case lostDurable(shard: Int, acknowledged: Position, found: Position)
-  /// A shard's journal was replaced.
-  case identityChanged(shard: Int)
-  /// The shard's tables, tensors or map are not what this client was configured with.
-  case mismatch(shard: Int, String)
-
-  /// What happened, and what to do.
-  public var description: String {
-    switch self {
-    case .fenced(let shard, let generation):
-      "shard \(shard): generation \(generation) owns the partition now; this owner stops"
-    case .lostDurable(let shard, let acknowledged, let found):
-      "shard \(shard) had acknowledged position \(acknowledged) as durable and came back at \(found): updates are "
-        + "lost; restore its journal, or accept the loss with --accept-loss"
-    case .identityChanged(let shard): "shard \(shard) came back with another journal; claim anew"
-    case .mismatch(let shard, let problem): "shard \(shard): \(problem)"
-    }
-  }
-}
-
 /// Where one push goes wrong or right: its place in a chain and its bytes.
 struct KeptPush {
   var chain: ChainKey
@@ -285,7 +260,8 @@ public struct ShardClient {
   private mutating func welcomed(_ welcome: Welcome, by shard: Int, now: Int64) throws {
     guard welcome.shard == shard, welcome.shardCount == peers.count else {
       failure = .mismatch(
-        shard: shard, "it is shard \(welcome.shard) of \(welcome.shardCount), expected shard \(shard) of "
+        shard: shard,
+        "it is shard \(welcome.shard) of \(welcome.shardCount), expected shard \(shard) of "
           + "\(peers.count); compare the endpoints in the configuration")
       return
     }
@@ -400,7 +376,8 @@ public struct ShardClient {
       claimAll(now: now)
     case (.fenced, _):
       failure = .fenced(shard: shard, generation: error.generation)
-    case (.mismatch, _), (.staleMap, _), (.forbidden, _), (.malformed, .claim), (.malformed, .pull), (.malformed, .push):
+    case (.mismatch, _), (.staleMap, _), (.forbidden, _), (.malformed, .claim), (.malformed, .pull),
+      (.malformed, .push):
       // The same bytes would be refused again.
       failure = .mismatch(shard: shard, error.message)
     default:

@@ -45,7 +45,8 @@ final class SimulatedSync {
     core = Self.makeCore(options, nil, &storeRandom)
   }
 
-  private static func makeCore(_ options: SyncOptions, _ stored: StoredState?, _ random: inout SeededRandom) -> SyncCore {
+  private static func makeCore(_ options: SyncOptions, _ stored: StoredState?, _ random: inout SeededRandom) -> SyncCore
+  {
     // The closure cannot borrow the generator: it draws from one of its own.
     let first = random.next()
     var count: UInt64 = 0

@@ -116,7 +116,8 @@ extension Cluster {
     }
     let status = sync.core.status(now: now)
     let held = replicas.map { $0.map { "\($0.process.target.number)" } ?? "none" }
-    return "sync: version \(status.newest), base \(status.base), behind \(status.isBehind), cursors \(status.cursors) of "
+    return
+      "sync: version \(status.newest), base \(status.base), behind \(status.isBehind), cursors \(status.cursors) of "
       + "\(status.durableEpochs); replicas at \(held.joined(separator: ", "))"
   }
 
@@ -136,7 +137,8 @@ extension Cluster {
     let expected = ExpectedShard(shard, workload, map)
     for table in 0..<2 {
       compare(
-        held.rows[table], expected.rows[table], "shard \(shard.index), table '\(Workload.tableNames[table])'", "applied")
+        held.rows[table], expected.rows[table], "shard \(shard.index), table '\(Workload.tableNames[table])'", "applied"
+      )
     }
     for (tensor, values) in held.tensors where values != expected.dense {
       report(["shard \(shard.index): tensor \(tensor) is \(values), applied examples come to \(expected.dense)"])

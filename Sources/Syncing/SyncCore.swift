@@ -1,6 +1,7 @@
 // Sync without its sockets and files: blocks in, versions out. It reads every shard's blocks as they are synced, merges
 // them, publishes what changed as a numbered version, and brings each replica forward one version at a time. How bases
-// are made is in SyncCore+Base.swift, how replicas are served in SyncCore+Replicas.swift.
+// are made is in SyncCore+Base.swift, how blocks are merged in SyncCore+Blocks.swift, how replicas are served in
+// SyncCore+Replicas.swift.
 //
 // Invariant: a version is stored before it is sent, and a block counts as taken only when the version that holds it is
 // stored; so after a crash sync reads on from the newest stored version and loses nothing.
@@ -182,7 +183,9 @@ public struct SyncCore {
 
   /// Reads a shard's dense tensors after a restart of sync, so that the next dense version holds them.
   private mutating func askForTensors(_ shard: Int, now: Int64, into actions: inout [SyncAction]) {
-    guard shards[shard].needsTensors, now - shards[shard].tensorsAskedAt > options.retryAfter.nanoseconds else { return }
+    guard shards[shard].needsTensors, now - shards[shard].tensorsAskedAt > options.retryAfter.nanoseconds else {
+      return
+    }
     shards[shard].tensorsAskedAt = now
     shards[shard].tensorRequest = request()
     actions.append(.sendShard(shard, densePull(of: shard, request: shards[shard].tensorRequest)))
@@ -277,7 +280,7 @@ public struct SyncCore {
   }
 
   /// Forgets what is known of all shards, so that a new store begins when they have answered.
-  private mutating func restart() {
+  mutating func restart() {
     store = 0
     building = nil
     for index in shards.indices {
@@ -285,109 +288,6 @@ public struct SyncCore {
       shards[index].isWaiting = false
     }
     count("resets")
-  }
-
-  private mutating func merge(
-    _ reply: BlocksReply, of shard: Int, now: Int64, into actions: inout [SyncAction]
-  ) throws {
-    guard let welcome = shards[shard].welcome, store != 0 else { return }
-    if reply.identityLow != shards[shard].identity {
-      restart()
-      return
-    }
-    if reply.incarnation != welcome.incarnation {
-      // The shard came back: its table numbers may differ, and a block half read may never end.
-      shards[shard].welcome = nil
-      shards[shard].partial = []
-      shards[shard].isWaiting = false
-      building = nil
-      return
-    }
-    shards[shard].durableEpoch = reply.durableEpoch
-    for record in reply.records {
-      guard record.epoch > shards[shard].cursor, record.epoch - 1 == shards[shard].cursor, record.index == shards[shard].partial.count else { continue }
-      let parsed = try BlockRecord.parse(record.payload)
-      guard case .end(let epoch, let end) = parsed else {
-        shards[shard].partial.append(parsed)
-        continue
-      }
-      guard epoch == record.epoch else {
-        throw DecodeError.invalid(field: "end of block", value: "\(epoch)", expected: "\(record.epoch)")
-      }
-      // The whole block is read before any of it is merged: a damaged one must not leave a part of it behind.
-      let changes = try shards[shard].partial.map { try read($0, tables: welcome.tables, tensors: welcome.tensors) }
-      for change in changes { try merge(change) }
-      shards[shard].partial = []
-      shards[shard].cursor = epoch
-      close(end, of: shard)
-      count("blocks")
-    }
-    shards[shard].isWaiting = false
-  }
-
-  private enum BlockChange {
-    case rows(TableShape, [CutSection])
-    case tensor(String, View<Float>)
-  }
-
-  private func read(
-    _ part: BlockRecord.Parsed, tables shapes: [TableShape], tensors names: [TensorShape]
-  ) throws -> BlockChange? {
-    switch part {
-    case .table(let index, _, var section):
-      guard shapes.indices.contains(index) else {
-        throw DecodeError.invalid(field: "table", value: "\(index)", expected: "below \(shapes.count)")
-      }
-      let shape = shapes[index]
-      var sections: [CutSection] = []
-      while section.remaining > 0 {
-        sections.append(try CutSection(&section, weightCount: tables[shape.name]?.weightCount ?? shape.weightCount))
-      }
-      return .rows(shape, sections)
-    case .tensor(let index, _, let values, _):
-      guard names.indices.contains(index), names[index].count == values.count else {
-        throw DecodeError.invalid(
-          field: "tensor", value: "\(index) of \(values.count) numbers", expected: "one of the shard's \(names.count)")
-      }
-      return .tensor(names[index].name, values)
-    case .shape, .end:
-      return nil
-    }
-  }
-
-  private mutating func merge(_ change: BlockChange?) throws {
-    switch change {
-    case .rows(let shape, let sections):
-      var merged = tables[shape.name] ?? MergedTable(name: shape.name, weightCount: shape.weightCount)
-      tables[shape.name] = nil
-      for section in sections { try merged.merge(section) }
-      tables[shape.name] = merged
-    case .tensor(let name, let values):
-      tensors[name] = values.array
-      changedTensors.insert(name)
-    case nil:
-      break
-    }
-  }
-
-  private mutating func close(_ end: BlockRecord.End, of shard: Int) {
-    for state in end.chains {
-      shards[shard].chains[state.chain] = state
-      newestEventTime = max(newestEventTime, state.eventTime)
-    }
-    // Every shard's block holds the same arrivals; one shard's are enough.
-    if shard == 0 { arrivalQueue.append(contentsOf: end.arrivals) }
-    hasProgress = true
-    guard !arrivalQueue.isEmpty else { return }
-    var waiting: [BlockRecord.PushArrivals] = []
-    for push in arrivalQueue {
-      if shards.allSatisfy({ $0.chains[push.chain]?.applied ?? .start >= push.end }) {
-        readyArrivals.append(contentsOf: push.counts)
-      } else {
-        waiting.append(push)
-      }
-    }
-    arrivalQueue = waiting
   }
 
   // MARK: Versions

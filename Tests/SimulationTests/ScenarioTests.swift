@@ -61,7 +61,8 @@ import Wire
   @Test func `a shard killed between apply and sync gets its updates again`() {
     var simulation = cluster()
     let cluster = simulation.cluster
-    #expect(simulation.step(until: 2_000_000_000) { $0.shards[0].hasUnsynced && $0.shards[0].appliedPosition(0) > .start })
+    #expect(
+      simulation.step(until: 2_000_000_000) { $0.shards[0].hasUnsynced && $0.shards[0].appliedPosition(0) > .start })
     let before = cluster.shards[0].appliedPosition(0)
     cluster.crashShard(0, keeping: 0)
     cluster.shards[0].restart(now: cluster.now)
@@ -121,7 +122,9 @@ import Wire
     let cluster = simulation.cluster
     let old = cluster.trainers[0].process
     cluster.freezeTrainer(0, wakeAfter: .milliseconds(300))
-    let isTakenOver = simulation.step(until: 2_000_000_000) { $0.trainers.count == 2 && $0.trainers[1].process.pushes > 3 }
+    let isTakenOver = simulation.step(until: 2_000_000_000) {
+      $0.trainers.count == 2 && $0.trainers[1].process.pushes > 3
+    }
     #expect(isTakenOver)
     expectExact(&simulation)
     guard case .fenced = old.client.failure else {
@@ -155,7 +158,8 @@ import Wire
     let cluster = simulation.cluster
     cluster.restartSync(losesStore: true, after: .milliseconds(1))
     let isScanning = simulation.step(until: 2_000_000_000) { cluster in
-      cluster.sync.isUp && cluster.sync.stored.whole.isEmpty && cluster.sync.stored.parts.values.contains { $0.count > 2 }
+      cluster.sync.isUp && cluster.sync.stored.whole.isEmpty
+        && cluster.sync.stored.parts.values.contains { $0.count > 2 }
     }
     #expect(isScanning)
     cluster.crashShard(0, keeping: 0)

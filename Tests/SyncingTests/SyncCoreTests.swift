@@ -76,7 +76,8 @@ private final class Trio {
     sync = SyncCore(Self.options, stored: nil) { 77 }
     follower = ReplicaFollower(replica: 0, incarnation: 1, target: replica)
     var actions: [ShardAction] = []
-    shard.receive(Claim(chain: Self.chain, ownership: Self.owner).encoded(request: 1), from: PeerID([9]), now: 0, into: &actions)
+    shard.receive(
+      Claim(chain: Self.chain, ownership: Self.owner).encoded(request: 1), from: PeerID([9]), now: 0, into: &actions)
   }
 
   func push(_ ids: [UInt64]) {
@@ -100,7 +101,8 @@ private final class Trio {
     let newest = try #require(versions.keys.max())
     let content = try VersionContent(decoding: ByteReader(try #require(versions[newest])))
     sync = SyncCore(
-      Self.options, stored: StoredState(store: 77, newest: content, base: try #require(base))) { 78 }
+      Self.options, stored: StoredState(store: 77, newest: content, base: try #require(base))
+    ) { 78 }
   }
 
   func run(_ turns: Int) throws {
@@ -157,14 +159,17 @@ private final class Trio {
   /// The shard's rows, as a scan answers them.
   func held() throws -> [UInt64: [Float]] {
     var actions: [ShardAction] = []
-    shard.receive(ScanRequest(table: 0, rows: 10_000, cursor: 0).encoded(request: 1), from: PeerID([3]), now: now, into: &actions)
+    shard.receive(
+      ScanRequest(table: 0, rows: 10_000, cursor: 0).encoded(request: 1), from: PeerID([3]), now: now, into: &actions)
     guard case .send(_, let blob)? = actions.first else { return [:] }
     var reader = ByteReader(blob)
     _ = try MessageHeader(decoding: &reader)
     var reply = try ScanReply(decoding: &reader)
     let section = try CutSection(&reply.section)
     var rows: [UInt64: [Float]] = [:]
-    for (place, id) in section.ids.array.enumerated() { rows[id] = [section.weights(place)[0], section.weights(place)[1]] }
+    for (place, id) in section.ids.array.enumerated() {
+      rows[id] = [section.weights(place)[0], section.weights(place)[1]]
+    }
     return rows
   }
 }
@@ -247,7 +252,8 @@ private final class Trio {
     _ number: UInt64, store: UInt64 = 5, newest: UInt64, part: (Int, Int)? = nil, ids: [UInt64] = []
   ) -> Blob {
     let content = VersionContent(
-      number: number, basePart: part.map { (index: $0.0, count: $0.1) }, created: 0, newestEventTime: 0, exampleCount: 0,
+      number: number, basePart: part.map { (index: $0.0, count: $0.1) }, created: 0, newestEventTime: 0,
+      exampleCount: 0,
       totals: .init(), epochs: [1], identities: [1], arrivals: [],
       tables: [
         TableChange(

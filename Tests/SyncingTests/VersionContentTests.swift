@@ -11,7 +11,8 @@ import Testing
     let ids = Set((0..<rows).map { _ in random.next() }).union([0, .max]).sorted()
     let weights = (0..<ids.count * 3).map { _ in Float(random.uniform() * 2 - 1) }
     return VersionContent(
-      number: 7, basePart: basePart, created: 8, newestEventTime: 9, exampleCount: 10, totals: .init(), epochs: [11, 12],
+      number: 7, basePart: basePart, created: 8, newestEventTime: 9, exampleCount: 10, totals: .init(),
+      epochs: [11, 12],
       identities: [13, 14], arrivals: [.init(arrival: 15, count: 16)],
       tables: [
         TableChange(
@@ -57,7 +58,8 @@ import Testing
       var bytes = Array(original.dropLast(4))
       for _ in 0..<2 {
         let at = Int.random(in: 0..<bytes.count / 4, using: &random) * 4
-        let value: UInt32 = [0, 1, .max, 1 << 31, UInt32(truncatingIfNeeded: random.next())].randomElement(using: &random)!
+        let value: UInt32 = [0, 1, .max, 1 << 31, UInt32(truncatingIfNeeded: random.next())].randomElement(
+          using: &random)!
         for place in 0..<4 { bytes[at + place] = UInt8(truncatingIfNeeded: value >> UInt32(8 * place)) }
       }
       var writer = ByteWriter()

@@ -10,7 +10,10 @@ import Testing
   private func record(_ number: UInt64, partition: UInt32 = 0) -> ScoreRecord {
     ScoreRecord(
       partition: partition, position: Position(low: number), time: Int64(number), ordinal: number,
-      tasks: [.init(label: 1, prequential: 0.5, served: 0.25, rate: 1), .init(label: 0, prequential: 0.1, served: 0.2, rate: 0.5)])
+      tasks: [
+        .init(label: 1, prequential: 0.5, served: 0.25, rate: 1),
+        .init(label: 0, prequential: 0.1, served: 0.2, rate: 0.5),
+      ])
   }
 
   private func path() throws -> String {

@@ -93,6 +93,8 @@ import Wire
 
   @Test func `a push renumbered differs in its number alone`() throws {
     let message = Claim(chain: chain, ownership: .none).encoded(request: 7)
-    #expect(PushRequest.renumbered(message, request: 9).array == Claim(chain: chain, ownership: .none).encoded(request: 9).array)
+    #expect(
+      PushRequest.renumbered(message, request: 9).array
+        == Claim(chain: chain, ownership: .none).encoded(request: 9).array)
   }
 }
