@@ -190,7 +190,8 @@ final class Cluster {
 
   /// Looks at what has become of a trainer: ready, or stopped.
   private func settle(_ trainer: SimulatedTrainer) {
-    if trainer.isReady {
+    if trainer.isReady, !trainer.isKnown {
+      trainer.isKnown = true
       for number in trainer.partitions {
         let chain = Workload.chain(number)
         for (shard, position) in trainer.client.claimedPositions(of: chain).enumerated() {

@@ -63,11 +63,18 @@ final class SimulatedShard {
 
   func receive(_ message: Blob, from peer: PeerID, now: Int64) -> [(PeerID, Blob)] {
     guard isUp else { return [] }
-    let epoch = core.status().epoch
+    // Only these two change rows, and the status is not cheap.
+    let isChange = [.push, .forget].contains(Self.opcode(message))
+    let epoch = isChange ? core.status().epoch : 0
     var actions: [ShardAction] = []
     core.receive(message, from: peer, now: now, into: &actions)
-    note(message, epoch: epoch, actions)
+    if isChange { note(message, epoch: epoch, actions) }
     return perform(actions, now: now)
+  }
+
+  private static func opcode(_ message: Blob) -> Opcode? {
+    var reader = ByteReader(message)
+    return try? MessageHeader(decoding: &reader).opcode
   }
 
   func work(now: Int64) -> [(PeerID, Blob)] {

@@ -35,6 +35,8 @@ final class SimulatedTrainer {
   private var states: [Partition]
   private var pulling: [Pulled] = []
   private(set) var isSeeking = true
+  /// The shards' promises to it have been noted.
+  var isKnown = false
   /// The process stands still: it neither reads nor writes.
   var isFrozen = false
   private(set) var pushes = 0

@@ -13,7 +13,7 @@ public struct SimulationOptions: Sendable, Equatable {
   /// Replicas.
   public var replicas = 2
   /// Examples per partition.
-  public var records = 400
+  public var records = 300
   /// How often each partition gets an example (virtual).
   public var recordEvery: Duration = .milliseconds(5)
   /// How many random faults strike while examples arrive; 0 leaves the network perfect too.

@@ -35,7 +35,7 @@ func mutate(_ message: Blob, _ random: inout SeededRandom) -> Blob {
     let shard = ShardFixture()
     shard.claim()
     var applied: UInt64 = 0
-    for _ in 0..<1500 {
+    for _ in 0..<1000 {
       let messages: [Blob] = [
         Hello(role: .trainer, chains: [ShardFixture.chain]).encoded(request: 1),
         Claim(chain: ShardFixture.chain, ownership: ShardFixture.owner).encoded(request: 1),
@@ -62,7 +62,7 @@ func mutate(_ message: Blob, _ random: inout SeededRandom) -> Blob {
 
   @Test(arguments: 1...4 as ClosedRange<UInt64>) func `a client drops them or stops with a reason`(seed: UInt64) {
     var random = SeededRandom(seed: seed)
-    for _ in 0..<300 {
+    for _ in 0..<150 {
       let shard = ShardFixture()
       var client = ShardClient(shardCount: 1, chains: [ShardFixture.chain], owner: 9, retryAfter: .milliseconds(1))
       var now: Int64 = 0

@@ -229,7 +229,7 @@ private final class Trio {
     try trio.run(40)
     var random = SeededRandom(seed: 3)
     let valid = Follow(replica: 0, incarnation: 1, store: 77, version: 1, part: 0).encoded(request: 1).array
-    for _ in 0..<3_000 {
+    for _ in 0..<600 {
       var bytes = valid
       for _ in 0..<2 {
         let at = Int.random(in: 0..<bytes.count / 8, using: &random) * 8
