@@ -99,6 +99,7 @@ public struct SyncCore {
   var bytesSinceBase = 0
   var baseBytes = 0
   var building: BaseBuilder?
+  var lastPublish: Int64 = longAgo
   var nextSparse: Int64 = 0
   var nextDense: Int64 = 0
   var wantsPublish = false
@@ -310,7 +311,9 @@ public struct SyncCore {
     wantsDense = false
     let hasTables = tables.values.contains { !$0.isEmpty }
     let dense = withDense ? changedTensors : []
-    guard hasTables || !dense.isEmpty || hasProgress else { return }
+    // An empty version now and then tells replicas that they are not stale.
+    guard hasTables || !dense.isEmpty || hasProgress || now - lastPublish >= options.quietEvery.nanoseconds else { return }
+    lastPublish = now
     hasProgress = false
     var changes: [TableChange] = []
     for name in tables.keys.sorted() {

@@ -12,6 +12,10 @@ public struct SyncOptions: Sendable, Equatable {
   ///
   /// Default 60 s.
   public var sparseEvery: Duration = .seconds(60)
+  /// While nothing changes, an empty version is published at the first sparse interval after this time (monotonic).
+  ///
+  /// Default 10 s: replicas that hear nothing for long say they are stale.
+  public var quietEvery: Duration = .seconds(10)
   /// How often dense tensors are published (monotonic).
   ///
   /// Default 24 h, and at the first start.

@@ -121,7 +121,17 @@ final class ReplaySession {
         status.counters["fraction"] = input.fraction
         board.post(status)
       })
+    tellFaults(of: input)
     if progress.wasCancelled { throw StateError("the replay was interrupted") }
+  }
+
+  /// Lines that could not be read are left out; how many, and why the first ones.
+  private func tellFaults(of input: borrowing EventInput) {
+    guard input.faultCount > 0 else { return }
+    let reasons = input.faultsByCode.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
+    var text = "\(input.faultCount) lines of the events were refused: \(reasons.joined(separator: ", "))\n"
+    for fault in input.faults.prefix(5) { text += "  \(fault)\n" }
+    FileHandle.standardError.write(Data(text.utf8))
   }
 
   private func sinks(_ stream: StreamLocation.Stream, _ count: Int) throws -> [any RecordSink] {
