@@ -312,7 +312,8 @@ public struct SyncCore {
     let hasTables = tables.values.contains { !$0.isEmpty }
     let dense = withDense ? changedTensors : []
     // An empty version now and then tells replicas that they are not stale.
-    guard hasTables || !dense.isEmpty || hasProgress || now - lastPublish >= options.quietEvery.nanoseconds else { return }
+    let isOverdue = now - lastPublish >= options.quietEvery.nanoseconds
+    guard hasTables || !dense.isEmpty || hasProgress || isOverdue else { return }
     lastPublish = now
     hasProgress = false
     var changes: [TableChange] = []

@@ -47,7 +47,7 @@ import Testing
       let banned = path.hasPrefix("Sources") ? everywhere + inSources : everywhere
       for (number, line) in try text(path).split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
         // "guira-XXXXXX" is a template of mkdtemp, not a note to oneself.
-        let line = line.replacing("XX" + "XXXX", with: "")
+        let line = line.replacing(String(repeating: "X", count: 6), with: "")
         for word in banned where line.contains(word) {
           Issue.record("\(path):\(number + 1): '\(word)' is not used here")
         }
