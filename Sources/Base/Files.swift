@@ -23,15 +23,21 @@ public struct FileError: Error, Equatable, Sendable, CustomStringConvertible {
 public struct FileLock: ~Copyable, Sendable {
   private let descriptor: Int32
 
-  /// Locks `path` (made when absent) without waiting.
+  /// Locks `path` (made when absent), waiting up to two seconds for a holder that is just ending.
+  ///
+  /// A lock outlives its owner for a moment while a child the owner forked has not become another program yet.
   /// - Throws: `FileError` with code `EWOULDBLOCK` when another process holds it.
   public init(path: String) throws(FileError) {
     let descriptor = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
     guard descriptor >= 0 else { throw FileError(errno, "open the lock file \(path)") }
-    guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+    let deadline = Clocks.monotonic() + 2_000_000_000
+    while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
       let code = errno
-      close(descriptor)
-      throw FileError(code, "lock \(path); another process holds it")
+      guard code == EWOULDBLOCK || code == EINTR, Clocks.monotonic() < deadline else {
+        close(descriptor)
+        throw FileError(code, "lock \(path); another process holds it")
+      }
+      usleep(20_000)
     }
     self.descriptor = descriptor
   }

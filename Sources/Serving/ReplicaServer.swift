@@ -61,13 +61,14 @@ public final class ReplicaServer: Sendable {
   private static let grace = Duration.seconds(1)
   private let running: Task<Void, Never>
   private let ended: Mailbox<Void>
-  private let group: MultiThreadedEventLoopGroup
 
   /// Starts a server; returns when it listens.
   ///
   /// Blocks, so not to be called from an asynchronous function.
   /// - Throws: `ReplicaServerError` when it cannot listen; nothing is left running then.
   public init(options: ReplicaServerOptions, predictor: Predictor, logger: Logger) throws(ReplicaServerError) {
+    // Never shut down: connections may still be closing when the server has ended, and ending their loop under them
+    // traps. The idle thread costs nothing and goes with the process.
     let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     let bound = Mailbox<Result<Int, ReplicaServerError>>(bound: 2)
     let ended = Mailbox<Void>(bound: 1)
@@ -83,7 +84,6 @@ public final class ReplicaServer: Sendable {
         availableConnectionsDelegate: MaximumAvailableConnections(options.connectionLimit)),
       onServerRunning: { channel in _ = bound.offer(.success(channel.localAddress?.port ?? options.port)) },
       eventLoopGroupProvider: .shared(group), logger: quiet)
-    self.group = group
     self.ended = ended
     // Handlers run on the event loop's own thread: a prediction is shorter than the hop to another thread and back.
     let executor = EventLoopExecutor(group.next())
@@ -104,7 +104,6 @@ public final class ReplicaServer: Sendable {
     do throws(ReplicaServerError) {
       port = try outcome.get()
     } catch {
-      try? group.syncShutdownGracefully()
       throw error
     }
   }
@@ -124,7 +123,6 @@ public final class ReplicaServer: Sendable {
     if !ended.isClosed { _ = ended.waitAll(timeout: Self.grace) }
     running.cancel()  // ends what a request still holds open
     while !ended.isClosed { _ = ended.waitAll(timeout: .seconds(1)) }
-    try? group.syncShutdownGracefully()
   }
 }
 

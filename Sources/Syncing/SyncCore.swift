@@ -301,7 +301,13 @@ public struct SyncCore {
 
   private mutating func publishIfDue(now: Int64, wall: Milliseconds, into actions: inout [SyncAction]) {
     if nextSparse == 0 {
-      (nextSparse, nextDense) = (now + options.sparseEvery.nanoseconds, now + options.denseEvery.nanoseconds)
+      nextSparse = now + options.sparseEvery.nanoseconds
+      nextDense = now + options.denseEvery.nanoseconds
+      if let first = options.denseAt {
+        // Dense versions fall on denseAt, denseAt + denseEvery, …
+        let every = max(1, options.denseEvery.milliseconds)
+        nextDense -= ((wall - first.milliseconds) % every + every) % every * 1_000_000
+      }
     }
     guard now >= nextSparse || wantsPublish else { return }
     if now >= nextSparse { nextSparse = now + options.sparseEvery.nanoseconds }

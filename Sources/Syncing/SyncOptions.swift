@@ -20,6 +20,8 @@ public struct SyncOptions: Sendable, Equatable {
   ///
   /// Default 24 h, and at the first start.
   public var denseEvery: Duration = .seconds(86_400)
+  /// Time of day, UTC, that `denseEvery` is counted from (wall clock, looked at once); nil to count from the start.
+  public var denseAt: Duration?
   /// Rounds rows to float16.
   ///
   /// Default false.

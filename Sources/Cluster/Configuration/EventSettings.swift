@@ -166,17 +166,12 @@ public struct StreamSettings: Sendable, Equatable, Settings {
   ///
   /// Default 1. Cannot change later.
   public var partitions = 1
-  /// How long records are kept after every consumer is done with them, running time.
-  ///
-  /// Default 24h: time to look into what happened yesterday.
-  public var retention: Duration = .seconds(86_400)
 
   /// The defaults.
   public init() {}
 
   mutating func bind(_ section: Section) {
     section.value("partitions", &partitions, .integer(1...1024))
-    section.value("retention", &retention, .duration(.zero ... .seconds(365 * 86_400)))
   }
 }
 

@@ -10,18 +10,10 @@ public struct ShardsSettings: Sendable, Equatable, Settings {
   ///
   /// Default 1s: what bounds freshness from below, and what trainers must be able to send again.
   public var epoch: Duration = .seconds(1)
-  /// How often a shard writes all its rows, running time, so that older blocks can go.
+  /// How many bytes of blocks a shard keeps in memory for sync; when it stays away longer it takes a new base.
   ///
-  /// Default 10m.
-  public var checkpointEvery: Duration = .seconds(600)
-  /// How many bytes of requests and answers may wait in a shard's memory; beyond, trainers wait.
-  ///
-  /// Default 64MiB.
-  public var bufferBytes = 64 << 20
-  /// How many bytes of blocks are kept for sync; when it stays away longer it takes a new base.
-  ///
-  /// Default 4GiB.
-  public var journalBytes = 4 << 30
+  /// Default 512MiB.
+  public var blockBytes = 512 << 20
 
   /// The defaults.
   public init() {}
@@ -29,9 +21,7 @@ public struct ShardsSettings: Sendable, Equatable, Settings {
   mutating func bind(_ section: Section) {
     section.value("count", &count, .integer(1...1024))
     section.value("epoch", &epoch, .duration(.milliseconds(10) ... .seconds(60)))
-    section.value("checkpointEvery", &checkpointEvery, .duration(.seconds(1) ... .seconds(7 * 86_400)))
-    section.value("bufferBytes", &bufferBytes, .size(1 << 20...1 << 36))
-    section.value("journalBytes", &journalBytes, .size(16 << 20...1 << 44))
+    section.value("blockBytes", &blockBytes, .size(1 << 20...1 << 40))
   }
 }
 

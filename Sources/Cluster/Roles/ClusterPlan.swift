@@ -76,6 +76,7 @@ public struct ClusterPlan: Sendable {
     var options = ShardOptions(
       index: index, map: map, seed: configuration.cluster.seed, tables: tables, tensors: tensors)
     options.epoch = configuration.shards.epoch
+    options.retainedBytes = configuration.shards.blockBytes
     return options
   }
 
@@ -103,6 +104,7 @@ public struct ClusterPlan: Sendable {
     var options = SyncOptions(shardCount: configuration.shards.count, replicaCount: configuration.replicas.count)
     options.sparseEvery = configuration.sync.sparseEvery
     options.denseEvery = configuration.sync.denseEvery
+    options.denseAt = configuration.sync.denseAt
     options.halfPrecision = configuration.sync.precision == .float16
     options.keepVersions = configuration.sync.keepVersions
     return options
