@@ -104,11 +104,14 @@ let package = Package(
     module("Simulation", uses: ["Base", "Embeddings", "Layers", "Sharding", "Syncing", "Wire"]),
     tests("Simulation", uses: ["Base", "Wire"]),
 
+    module("Benchmarking", uses: ["Base", "CKernels", "Embeddings", "Sharding", "Wire"]),
+
     // 5
     .executableTarget(
       name: "guira",
       dependencies: [
-        "Base", "Cluster", "Streams", .product(name: "ArgumentParser", package: "swift-argument-parser"), logging,
+        "Base", "Benchmarking", "CKernels", "Cluster", "Embeddings", "Streams",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"), logging,
       ],
       swiftSettings: settings),
     .testTarget(

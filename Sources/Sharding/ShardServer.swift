@@ -54,10 +54,12 @@ public final class ShardServer: Sendable {
   /// Blocks the calling thread.
   ///
   /// - Parameters:
+  ///   - prepare: called once, after recovery, before requests are answered.
   ///   - onReady: called once, when requests are answered, with the number of blocks that were replayed.
   ///   - onStatus: called about twice a second on the shard's thread.
   /// - Throws: `JournalError`, `RecoveryError`, `LinkError`.
   public func run(
+    prepare: (inout ShardCore) -> Void = { _ in },
     onReady: (_ blocks: Int) -> Void = { _ in }, onStatus: (ShardStatus) -> Void = { _ in }
   ) throws {
     var journalOptions = JournalOptions()
@@ -67,6 +69,7 @@ public final class ShardServer: Sendable {
     var core = ShardCore(
       options.shard, incarnation: .random(in: 1 ... .max), identity: (writer.identity.high, writer.identity.low))
     let blocks = try recover(&core)
+    prepare(&core)
 
     let context = LinkContext()
     let socket = try Socket(.router, context: context)
