@@ -206,6 +206,17 @@ struct BenchClient: ~Copyable {
     }
   }
 
+  /// Waits until all that was pushed is durable; gives how long that took, in seconds.
+  func settle(_ context: LinkContext) throws -> Double {
+    let start = Clocks.monotonic()
+    var asker = try Asker(endpoint: server.endpoint, context: context)
+    while Clocks.monotonic() - start < 300_000_000_000 {
+      _ = try asker.ask(timeout: Self.patience) { PlainMessage.empty(.closeEpoch, request: $0) }
+      if try asker.shardStatus(timeout: Self.patience)?.isQuiet == true { break }
+    }
+    return Double(Clocks.monotonic() - start) / 1e9
+  }
+
   /// What the server counted.
   static func status(_ server: BenchProcess, _ context: LinkContext) throws -> ShardStatus {
     var asker = try Asker(endpoint: server.endpoint, context: context)

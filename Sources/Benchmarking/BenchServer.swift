@@ -21,6 +21,7 @@ public struct BenchServer {
 
   /// Fills the table and serves for ever.
   public func run() throws {
+    guira_keep_freed_memory()
     switch service {
     case .echo: try echo()
     case .table: try serveTable()

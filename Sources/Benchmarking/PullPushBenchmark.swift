@@ -3,6 +3,7 @@
 // else the machine does falls on both; a share is the ratio of two neighbours in time.
 
 internal import Base
+internal import CKernels
 internal import Foundation
 internal import Glibc
 internal import Wire
@@ -22,6 +23,7 @@ public struct PullPushBenchmark {
     self.settings = settings
     self.executable = executable
     self.progress = progress
+    guira_keep_freed_memory()
   }
 
   private func connect(_ service: BenchService, _ settings: PullPushSettings) throws -> BenchClient {
@@ -104,8 +106,10 @@ public struct PullPushBenchmark {
         let before = Self.bytes(of: journal)
         let figures = try shard.push(&ids, inFlight: inFlight, seconds: settings.seconds)
         series.add(figures, ceiling: ceiling, flight)
+        let settling = try shard.settle(context)
         guard inFlight == settings.inFlight else { continue }
-        series.add("journal.megabytesPerSecond", (Self.bytes(of: journal) - before) / figures.seconds / 1e6, "MB/s")
+        series.add("journal.megabytesPerSecond", (Self.bytes(of: journal) - before) / (figures.seconds + settling) / 1e6, "MB/s")
+        series.add("journal.secondsBehind", settling, "s")
       }
     }
     try check(bare.server)
@@ -126,7 +130,9 @@ public struct PullPushBenchmark {
     for run in 1...settings.runs {
       progress("price of durability, run \(run) of \(settings.runs)")
       let without = try unsynced.push(&ids, inFlight: settings.inFlight, seconds: seconds, offset: offset)
+      _ = try unsynced.settle(context)
       let with = try shard.push(&ids, inFlight: settings.inFlight, seconds: seconds, offset: offset)
+      _ = try shard.settle(context)
       series.add("durability.none.rowsPerSecond", without.rowsPerSecond, "rows/s")
       series.add("durability.epoch.rowsPerSecond", with.rowsPerSecond, "rows/s")
       series.add("durability.cost", 1 - with.rowsPerSecond / without.rowsPerSecond, "ratio")

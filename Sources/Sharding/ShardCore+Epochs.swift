@@ -6,11 +6,15 @@ internal import Wire
 
 extension ShardCore {
   /// Whether there is copying to do at once, so that the shell should not sleep.
-  public var hasWork: Bool { cut != nil || (wantsEarlyClose && isChanged) }
+  public var hasWork: Bool { cut != nil || (wantsEarlyClose && mayClose) }
+
+  /// Whether the open epoch may close: never more than two closed ones wait for the disk, so a slow disk makes longer
+  /// epochs and not a growing queue.
+  private var mayClose: Bool { isChanged && cut == nil && syncing.count < 2 }
 
   /// Does what time asks for: closes the epoch, copies a slice of the cut, expires, answers readers that waited.
   public mutating func work(now: Int64, into actions: inout [ShardAction]) {
-    if cut == nil, isChanged, wantsEarlyClose || now >= nextClose { closeEpoch(now: now) }
+    if mayClose, wantsEarlyClose || now >= nextClose { closeEpoch(now: now) }
     if cut != nil { copySlice(into: &actions) }
     if now >= nextSweep {
       nextSweep = now + options.sweepEvery.nanoseconds
