@@ -1,7 +1,7 @@
 // How fast a shard comes back: files of a real shard are made once, a checkpoint and a minute of blocks, and read again.
 
 internal import Base
-public import Embeddings
+internal import Embeddings
 internal import Journal
 internal import Wire
 
