@@ -35,7 +35,7 @@ public struct BenchServer {
     try socket.bind(endpoint)
     var writer = ByteWriter()
     PullReply.begin(request: 0, incarnation: 1, sections: 1, tensors: 0, into: &writer)
-    PullReply.beginFloats(number: 0, count: settings.batch * settings.dimension, into: &writer)
+    PullReply.beginNumbers(number: 0, count: settings.batch * settings.dimension, into: &writer)
     writer.append(array: [Float](repeating: 1, count: settings.batch * settings.dimension))
     let rows = writer.finish()
     let state = ChainState(chain: ChainKey(consumer: "bench", stream: "bench", partition: 0))

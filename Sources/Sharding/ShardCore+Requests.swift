@@ -31,7 +31,9 @@ extension ShardCore {
       actions.append(.send(peer, error.encoded(opcode: header.opcode, request: header.request)))
     } catch {
       count("malformed")
-      let reply = ErrorReply(.malformed, "\(header.opcode): \(error)")
+      var code = ErrorCode.malformed
+      if case DecodeError.invalid(NumberType.fieldName, _, _) = error { code = .mismatch }
+      let reply = ErrorReply(code, "\(header.opcode): \(error)")
       actions.append(.send(peer, reply.encoded(opcode: header.opcode, request: header.request)))
     }
   }
@@ -139,12 +141,13 @@ extension ShardCore {
     for tensor in tensors { floats += dense.entries[tensor]?.values.count ?? 0 }
     var writer = ByteWriter(capacity: 256 + floats * 4 + 16 * (pull.sections.count + tensors.count))
     PullReply.begin(
-      request: request, incarnation: incarnation, sections: pull.sections.count, tensors: tensors.count, into: &writer)
+      request: request, incarnation: incarnation, sections: pull.sections.count, tensors: tensors.count,
+      numbers: pull.numbers, into: &writer)
     for (number, section) in pull.sections.enumerated() {
       let box = try box(section.table)
       let count = section.ids.count * box.shape.weightCount
-      PullReply.beginFloats(number: number, count: count, into: &writer)
-      writer.append(Float.self, count: count) { rows in
+      PullReply.beginNumbers(number: number, count: count, into: &writer)
+      writer.append(numbers: pull.numbers, count: count) { rows in
         box.table.pull(
           ids: section.ids.span, sightings: section.sightings.span, eventTime: pull.eventTime, into: &rows)
       }
@@ -152,7 +155,7 @@ extension ShardCore {
     }
     for tensor in tensors {
       let values = dense.entries[tensor]?.values ?? []
-      PullReply.beginFloats(number: tensor, count: values.count, into: &writer)
+      PullReply.beginNumbers(number: tensor, count: values.count, into: &writer)
       writer.append(array: values)
     }
     count("pulls")

@@ -59,7 +59,7 @@ import Wire
     }
     var writer = ByteWriter()
     PullReply.begin(request: ticket, incarnation: 1, sections: 1, tensors: 0, into: &writer)
-    PullReply.beginFloats(number: 0, count: 3, into: &writer)
+    PullReply.beginNumbers(number: 0, count: 3, into: &writer)
     writer.append(array: [Float](repeating: 0, count: 3))
     client.receive(writer.finish(), from: 0, now: 0)
     #expect(
