@@ -18,6 +18,7 @@ extension ShardCore {
     if cut != nil { copySlice(into: &actions) }
     if now >= nextSweep {
       nextSweep = now + options.sweepEvery.nanoseconds
+      clients.forget(now: now)
       sweep(now: now)
     }
     if !waitingReaders.isEmpty { answerReaders(now: now, into: &actions) }

@@ -9,6 +9,7 @@ extension ShardCore {
   ///
   /// Bytes from outside never trap: they get an error reply, or are dropped when not even the header can be read.
   public mutating func receive(_ message: Blob, from peer: PeerID, now: Int64, into actions: inout [ShardAction]) {
+    clients.heard(peer, at: now)
     var reader = ByteReader(message)
     let header: MessageHeader
     do {
@@ -23,6 +24,9 @@ extension ShardCore {
       return
     }
     do {
+      guard message.count <= options.creditBytes else {
+        throw ErrorReply(.malformed, "the request has \(message.count) bytes; the limit is \(options.creditBytes)")
+      }
       if let reply = try answer(header, &reader, peer: peer, now: now, actions: &actions) {
         actions.append(.send(peer, reply))
       }
@@ -46,6 +50,9 @@ extension ShardCore {
     switch header.opcode {
     case .hello:
       return try welcome(Hello(decoding: &reader)).encoded(request: request)
+    case .ping:
+      try reader.expectEnd()
+      return Pong(incarnation: incarnation, durableEpoch: durableEpoch).encoded(request: request)
     case .claim:
       return try claim(Claim(decoding: &reader), request: request, peer: peer)
     case .pull:
@@ -84,7 +91,8 @@ extension ShardCore {
       shard: options.index, shardCount: options.map.shardCount, mapNumber: options.map.number,
       incarnation: incarnation, identityHigh: identity.high, identityLow: identity.low, epoch: openEpoch,
       durableEpoch: durableEpoch, chains: hello.chains.map { chains[$0]?.state ?? ChainState(chain: $0) },
-      tables: shape.tables, tensors: shape.tensors)
+      tables: shape.tables, tensors: shape.tensors, requestCredits: options.creditRequests,
+      byteCredits: options.creditBytes)
   }
 
   private mutating func claim(_ claim: Claim, request: UInt64, peer: PeerID) throws -> Blob? {

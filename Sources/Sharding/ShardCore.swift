@@ -108,6 +108,7 @@ public struct ShardCore: ~Copyable {
   var recoveringRecords: [Blob] = []
   var recoveredShape: BlockRecord.Shape?
   var counters: [String: UInt64] = [:]
+  var clients = LivingClients()
 
   /// An empty shard.
   ///
@@ -151,6 +152,8 @@ public struct ShardCore: ~Copyable {
         expired: UInt64(statistics.expired + statistics.evicted + statistics.forgotten),
         bytes: UInt64(statistics.bytes))
     }
+    var counters = counters
+    counters["clients"] = UInt64(clients.count)
     return ShardStatus(
       shard: options.index, epoch: openEpoch, durableEpoch: durableEpoch,
       isQuiet: !isChanged && cut == nil && syncing.isEmpty,

@@ -72,7 +72,8 @@ public final class ShardServer: Sendable {
     prepare(&core)
 
     let context = LinkContext()
-    let socket = try Socket(.router, context: context)
+    // Hellos and pings are not counted by clients.
+    let socket = try Socket(.router, context: context, receiveQueue: options.shard.creditRequests + 16)
     try socket.bind(options.endpoint)
 
     let orders = Mailbox<JournalOrder>(bound: 1 << 16)
