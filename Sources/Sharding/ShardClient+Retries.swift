@@ -72,7 +72,7 @@ extension ShardClient {
   /// Doubles the pause before the next hello, from an eighth of the patience to twice of it, less up to a half at random:
   /// many clients do not come back in step.
   private mutating func lengthenPause(of shard: Int) {
-    let longest = retryAfter / 8 << Int64(min(peers[shard].attempts, 4))
+    let longest = (retryAfter / 8) << Int64(min(peers[shard].attempts, 4))
     peers[shard].pause = longest / 2 + Int64(random.uniform() * Double(longest / 2))
     peers[shard].attempts += 1
   }

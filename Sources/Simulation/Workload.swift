@@ -135,6 +135,7 @@ struct Workload {
     shard.epoch = .milliseconds(40)
     shard.copyRows = 32
     shard.retainedBytes = options.retainedBytes
+    shard.creditRequests = options.creditRequests
     shard.sweepEvery = .milliseconds(30)
     shard.sweepRows = 64
     return shard
