@@ -67,7 +67,9 @@ private final class ServedShard {
     return Blob(bytes)
   }
 
-  @Test func `every bad message is answered with what was expected, and the next good one as if nothing had been`() throws {
+  @Test func `every bad message is answered with what was expected, and the next good one as if nothing had been`()
+    throws
+  {
     let shard = ServedShard()
     let socket = try Socket(.dealer, context: LinkContext())
     try socket.connect(shard.endpoint)
@@ -96,7 +98,10 @@ private final class ServedShard {
       (changed(pull, 4, 9), .malformed, "protocol version is 9; expected 1...1"),
       (changed(pull, 0, 9), .malformed, "magic is 52495509; expected 52495547"),
       (Blob([]), .malformed, "the bytes end too early: 4 needed at offset 0, 0 left"),
-      (Blob(Array(push.array.dropLast(8))), .malformed, "push: the bytes end too early: 6 needed at offset 208, 16 left"),
+      (
+        Blob(Array(push.array.dropLast(8))), .malformed,
+        "push: the bytes end too early: 6 needed at offset 208, 16 left"
+      ),
     ]
     for (message, code, text) in bad {
       #expect(try refusal(socket, of: message) == ErrorReply(code, text))

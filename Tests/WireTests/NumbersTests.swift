@@ -50,7 +50,9 @@ import Wire
     guira_from_half(all, all.count, &fast)
     guira_from_half_scalar(all, all.count, &scalar)
     #expect(fast.map(\.bitPattern) == scalar.map(\.bitPattern))
-    for half in all where !Float16(bitPattern: half).isNaN { #expect(scalar[Int(half)] == Float(Float16(bitPattern: half))) }
+    for half in all where !Float16(bitPattern: half).isNaN {
+      #expect(scalar[Int(half)] == Float(Float16(bitPattern: half)))
+    }
   }
 
   @Test func `an unknown type is named with those that are known`() {

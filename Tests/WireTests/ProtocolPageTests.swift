@@ -103,7 +103,8 @@ import Wire
       "version": VersionMessage(store: 3, number: 5, newest: 5, content: ByteReader(Blob([1, 2, 3])))
         .encoded(request: 16),
       "publish": PublishRequest(dense: true).encoded(request: 17),
-      "error": ErrorReply(.gap, "behind", position: Position(low: 20), generation: 5).encoded(opcode: .push, request: 8),
+      "error": ErrorReply(.gap, "behind", position: Position(low: 20), generation: 5).encoded(
+        opcode: .push, request: 8),
     ]
   }
 
