@@ -128,6 +128,7 @@ public struct ShardCore: ~Copyable {
   var mustClose = false
   /// Why pushes are refused for now; empty when they are not.
   public internal(set) var stall = ""
+  var clients = LivingClients()
 
   /// An empty shard.
   ///
@@ -171,6 +172,8 @@ public struct ShardCore: ~Copyable {
         expired: UInt64(statistics.expired + statistics.evicted + statistics.forgotten),
         bytes: UInt64(statistics.bytes))
     }
+    var counters = counters
+    counters["clients"] = UInt64(clients.count)
     var status = ShardStatus(
       shard: options.index, epoch: openEpoch, durableEpoch: durableEpoch,
       isQuiet: !isChanged && cut == nil && syncing.isEmpty,
