@@ -22,6 +22,10 @@ extension ShardCore {
       count("malformed")
       return
     }
+    if let refusal = refusal(of: header.opcode, from: peer) {
+      actions.append(.send(peer, refusal.encoded(opcode: header.opcode, request: header.request)))
+      return
+    }
     do {
       if let reply = try answer(header, &reader, peer: peer, now: now, actions: &actions) {
         actions.append(.send(peer, reply))
@@ -43,7 +47,9 @@ extension ShardCore {
     let request = header.request
     switch header.opcode {
     case .hello:
-      return try welcome(Hello(decoding: &reader)).encoded(request: request)
+      let hello = try Hello(decoding: &reader)
+      remember(hello.role, of: peer)
+      return try welcome(hello).encoded(request: request)
     case .claim:
       return try claim(Claim(decoding: &reader), request: request, peer: peer)
     case .pull:

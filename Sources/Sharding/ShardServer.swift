@@ -19,6 +19,8 @@ public struct ShardServerOptions: Sendable {
   public var isDurable: Bool = true
   /// Starts although the journal is damaged, with what is left.
   public var acceptLoss: Bool = false
+  /// Its key and who may speak to it; nil: anybody, on ipc and loopback only.
+  public var security: LinkSecurity?
 
   /// Options with defaults.
   public init(shard: ShardOptions, endpoint: String, journalDirectory: String) {
@@ -68,7 +70,7 @@ public final class ShardServer: Sendable {
       options.shard, incarnation: .random(in: 1 ... .max), identity: (writer.identity.high, writer.identity.low))
     let blocks = try recover(&core)
 
-    let context = LinkContext()
+    let context = LinkContext(options.security)
     let socket = try Socket(.router, context: context)
     try socket.bind(options.endpoint)
 
@@ -114,6 +116,7 @@ public final class ShardServer: Sendable {
         if let peer { core.receive(message, from: peer, now: Clocks.monotonic(), into: &actions) }
         try perform(&actions, socket: socket, orders: orders)
       }
+      core.linkRefusals = socket.refusals
       for item in news.takeAll() {
         switch item {
         case .synced(let epoch): core.blockSynced(epoch: epoch, into: &actions)

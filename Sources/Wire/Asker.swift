@@ -6,6 +6,7 @@ public import Base
 public struct Asker: ~Copyable {
   private let socket: Socket
   private let endpoint: String
+  private let usesKeys: Bool
   private var nextRequest: UInt64
 
   /// Talks to an endpoint; nobody need serve there yet.
@@ -14,6 +15,7 @@ public struct Asker: ~Copyable {
     try socket.connect(endpoint)
     self.socket = socket
     self.endpoint = endpoint
+    usesKeys = context.usesKeys
     nextRequest = .random(in: 1 ... .max / 2)
   }
 
@@ -22,7 +24,7 @@ public struct Asker: ~Copyable {
   public mutating func ask(timeout: Duration = .seconds(5), _ message: (UInt64) -> Blob) throws -> ByteReader {
     nextRequest += 1
     let deadline = Clocks.monotonic() + timeout.nanoseconds
-    guard socket.send(message(nextRequest)) else { throw AskError(endpoint: endpoint, timeout: timeout) }
+    guard socket.send(message(nextRequest)) else { throw silence(timeout) }
     while true {
       while let (_, reply) = try socket.receive() {
         var reader = ByteReader(reply)
@@ -32,9 +34,13 @@ public struct Asker: ~Copyable {
         return reader
       }
       let left = deadline - Clocks.monotonic()
-      guard left > 0 else { throw AskError(endpoint: endpoint, timeout: timeout) }
+      guard left > 0 else { throw silence(timeout) }
       socket.wait(timeout: .nanoseconds(min(left, 50_000_000)))
     }
+  }
+
+  private func silence(_ timeout: Duration) -> AskError {
+    AskError(endpoint: endpoint, usesKeys: usesKeys, timeout: timeout)
   }
 }
 
@@ -42,12 +48,15 @@ public struct Asker: ~Copyable {
 public struct AskError: Error, Equatable, Sendable, CustomStringConvertible {
   /// Who was asked.
   public let endpoint: String
+  /// Whether a key had to be shown.
+  public let usesKeys: Bool
   /// How long the answer was waited for.
   public let timeout: Duration
 
   /// What happened, and what to look at.
   public var description: String {
     "no answer from \(endpoint) within \(timeout); is it up? try `guira status`"
+      + (usesKeys ? "; does it have this key in its allow-list? try `guira keys show`" : "")
   }
 }
 

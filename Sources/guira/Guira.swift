@@ -15,7 +15,7 @@ import Glibc
 
       Exit codes: 0 success, 1 failure, 2 wrong configuration, 64 wrong arguments, 130 interrupted.
       """,
-    subcommands: [Up.self, Status.self, Events.self, Config.self] + roleCommands)
+    subcommands: [Up.self, Status.self, Events.self, Config.self, Keys.self] + roleCommands)
 
   static func main() {
     do {

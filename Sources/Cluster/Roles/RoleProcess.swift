@@ -3,6 +3,7 @@
 internal import Base
 public import Logging
 internal import Synchronization
+internal import Wire
 
 /// One role of a cluster in this process.
 public struct RoleProcess: Sendable {
@@ -16,6 +17,8 @@ public struct RoleProcess: Sendable {
   public let endpoints: Endpoints
   /// The role's log.
   public let logger: Logger
+  /// Its key and those of the others; nil when the cluster does without.
+  let security: LinkSecurity?
 
   /// Prepares a role and makes its directory.
   public init(
@@ -27,6 +30,7 @@ public struct RoleProcess: Sendable {
     try paths.makeSocketDirectory()
     endpoints = Endpoints(configuration, socketDirectory: paths.socketDirectory)
     self.logger = logger
+    security = try ClusterKeys(configuration, paths).security(of: instance)
   }
 
   /// Where this role's own files are.
