@@ -126,7 +126,7 @@ public final class Trainer: Sendable {
       }
       if now >= nextStatus {
         nextStatus = now + 500_000_000
-        onStatus(try status(of: core, sources))
+        onStatus(try status(of: core, sources, refused: sockets.refused))
       }
       if isStopping, core.isIdle && core.client.keptBytes == 0 || now > stopDeadline ?? .max {
         try commit(sources, core)
@@ -160,11 +160,12 @@ public final class Trainer: Sendable {
   }
 
   private func status(
-    of core: borrowing TrainerCore, _ sources: [(partition: Int, source: JournalSource)]
+    of core: borrowing TrainerCore, _ sources: [(partition: Int, source: JournalSource)], refused: Int? = nil
   ) throws -> TrainerStatus {
     var lag: UInt64 = 0
     for (_, source) in sources { lag += try source.end().low - source.position.low }
     var message = core.client.waitsFor ?? ""
+    if let refused { message = "shard \(refused) refuses this key; see `guira keys show`" }
     if message.isEmpty, sources.count < options.trainer.partitions.count { message = "waits for the joiner's stream" }
     if message.isEmpty, core.isBackedUp { message = "waits until pushes are durable" }
     var quality: [(task: String, auc: Double?, ne: Double?)] = []

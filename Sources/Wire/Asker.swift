@@ -6,7 +6,6 @@ public import Base
 public struct Asker: ~Copyable {
   private let socket: Socket
   private let endpoint: String
-  private let usesKeys: Bool
   private var nextRequest: UInt64
 
   /// Talks to an endpoint; nobody need serve there yet.
@@ -15,7 +14,6 @@ public struct Asker: ~Copyable {
     try socket.connect(endpoint)
     self.socket = socket
     self.endpoint = endpoint
-    usesKeys = context.usesKeys
     nextRequest = .random(in: 1 ... .max / 2)
   }
 
@@ -34,13 +32,13 @@ public struct Asker: ~Copyable {
         return reader
       }
       let left = deadline - Clocks.monotonic()
-      guard left > 0 else { throw silence(timeout) }
+      guard left > 0, !socket.isRefused else { throw silence(timeout) }
       socket.wait(timeout: .nanoseconds(min(left, 50_000_000)))
     }
   }
 
   private func silence(_ timeout: Duration) -> AskError {
-    AskError(endpoint: endpoint, usesKeys: usesKeys, timeout: timeout)
+    AskError(endpoint: endpoint, isRefused: socket.isRefused, timeout: timeout)
   }
 }
 
@@ -48,15 +46,16 @@ public struct Asker: ~Copyable {
 public struct AskError: Error, Equatable, Sendable, CustomStringConvertible {
   /// Who was asked.
   public let endpoint: String
-  /// Whether a key had to be shown.
-  public let usesKeys: Bool
+  /// Whether the key was refused.
+  public let isRefused: Bool
   /// How long the answer was waited for.
   public let timeout: Duration
 
   /// What happened, and what to look at.
   public var description: String {
-    "no answer from \(endpoint) within \(timeout); is it up? try `guira status`"
-      + (usesKeys ? "; does it have this key in its allow-list? try `guira keys show`" : "")
+    isRefused
+      ? "\(endpoint) refuses this process's key; is it in the allow-list there? try `guira keys show`"
+      : "no answer from \(endpoint) within \(timeout); is it up? try `guira status`"
   }
 }
 

@@ -8,12 +8,11 @@
 
 internal import Base
 internal import CZeroMQ
-internal import Glibc
 internal import Synchronization
 
 /// Answers for the servers of one context.
 ///
-/// unchecked because: `questions` and `monitors` are used by the thread alone from its start to its end, and by the
+/// unchecked because: `questions`, `monitors` and `facts` are used by the thread alone from its start to its end, and by the
 /// owner before and after; the rest is behind locks.
 @safe final class Doorkeeper: @unchecked Sendable {
   /// What clients' keys are judged in; any name does, libzmq asks only when there is one.
@@ -41,9 +40,8 @@ internal import Synchronization
   private let state: Mutex<State>
   private let isServing = Atomic(true)
   private let questions: UnsafeMutableRawPointer
-  private var monitors: [UnsafeMutableRawPointer] = unsafe []
-  private let newMonitors = Mailbox<UInt>(bound: 1024)
-  private let monitorNumber = Atomic<Int>(0)
+  private var monitors: [HandshakeMonitor] = []
+  private let newMonitors = Mailbox<HandshakeMonitor>(bound: 1024)
   private let context: UnsafeMutableRawPointer
   private var thread: OwnedThread?
   private var facts: FileFacts?
@@ -77,9 +75,8 @@ internal import Synchronization
 
   /// Closes the sockets; call it when all servers are closed, after `end`.
   func close() {
-    for address in newMonitors.takeAll() { unsafe monitors.append(Self.pointer(address)) }
-    unsafe monitors.forEach { unsafe _ = zmq_close($0) }
-    unsafe monitors.removeAll()
+    for monitor in monitors + newMonitors.takeAll() { monitor.close() }
+    monitors = []
     unsafe zmq_close(questions)
   }
 
@@ -102,42 +99,21 @@ internal import Synchronization
 
   /// Listens for handshakes of a server's clients that fail before a key is seen.
   func watch(_ server: UnsafeMutableRawPointer) throws(LinkError) {
-    let number = monitorNumber.add(1, ordering: .relaxed).newValue
-    let address = "inproc://guira.door.\(number)"
-    let events =
-      ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
-      | ZMQ_EVENT_MONITOR_STOPPED
-    guard unsafe zmq_socket_monitor(server, address, events) == 0,
-      let monitor = unsafe zmq_socket(context, ZMQ_PAIR)
-    else { throw LinkError(zmq_errno(), "watch a server's clients") }
-    // libzmq's own thread writes here and would wait when the queue were full: let it have no end. Each is a few bytes.
-    var unbounded: Int32 = 0
-    unsafe zmq_setsockopt(monitor, ZMQ_RCVHWM, &unbounded, 4)
-    guard unsafe zmq_connect(monitor, address) == 0, newMonitors.offer(UInt(bitPattern: monitor)) else {
-      let code = zmq_errno()
-      unsafe zmq_close(monitor)
-      throw LinkError(code, "watch a server's clients")
-    }
+    let monitor = try unsafe HandshakeMonitor(of: server, in: context)
+    guard newMonitors.offer(monitor) else { throw LinkError(noKeyCode, "watch one more server's clients") }
   }
 
   // MARK: The thread
 
-  private static func pointer(_ address: UInt) -> UnsafeMutableRawPointer {
-    guard let pointer = unsafe UnsafeMutableRawPointer(bitPattern: address) else {
-      preconditionFailure("a socket at address 0")
-    }
-    return unsafe pointer
-  }
-
   private func run() {
     while true {
-      for address in newMonitors.takeAll() { unsafe monitors.append(Self.pointer(address)) }
+      monitors += newMonitors.takeAll()
       if newMonitors.isClosed { return }
-      var items = unsafe ([questions] + monitors).map {
-        unsafe zmq_pollitem_t(socket: $0, fd: 0, events: Int16(ZMQ_POLLIN), revents: 0)
-      }
-      unsafe items.append(
-        zmq_pollitem_t(socket: nil, fd: newMonitors.descriptor, events: Int16(ZMQ_POLLIN), revents: 0))
+      var items = unsafe [
+        zmq_pollitem_t(socket: questions, fd: 0, events: Int16(ZMQ_POLLIN), revents: 0),
+        zmq_pollitem_t(socket: nil, fd: newMonitors.descriptor, events: Int16(ZMQ_POLLIN), revents: 0),
+      ]
+      for monitor in monitors { unsafe items.append(monitor.pollItem) }
       guard unsafe zmq_poll(&items, Int32(items.count), 1000) >= 0 || zmq_errno() == EINTR else { return }
       readListIfChanged()
       guard answerQuestions() else { return }
@@ -164,7 +140,7 @@ internal import Synchronization
     while true {
       let frames: [[UInt8]]
       do throws(LinkError) {
-        guard let received = try unsafe Self.receive(questions) else { return true }
+        guard let received = try unsafe receiveFrames(questions) else { return true }
         frames = received
       } catch { return false }
       let reply = answer(to: frames)
@@ -187,12 +163,7 @@ internal import Synchronization
         state.refusals.nullClients += 1
         return ("400", "")
       }
-      guard state.refusals.problem.isEmpty else {
-        // Not a no for good: libzmq hangs up without a word, and the client knocks again.
-        state.refusals.unknownKeys += 1
-        return ("300", "")
-      }
-      guard let key = PublicKey(bytes: frames[6]), let entry = state.keys[key] else {
+      guard state.refusals.problem.isEmpty, let key = PublicKey(bytes: frames[6]), let entry = state.keys[key] else {
         state.refusals.unknownKeys += 1
         return ("400", "")
       }
@@ -203,47 +174,17 @@ internal import Synchronization
   }
 
   private func hearMonitors() {
-    var stopped: [Int] = []
-    for index in unsafe monitors.indices {
-      while let frames = unsafe try? Self.receive(monitors[index]) {
-        // UInt16 event, UInt32 value, both in this machine's order; then the address.
-        guard let first = frames.first, first.count == 6 else { continue }
-        let event = Int32(first[0]) | Int32(first[1]) << 8
-        let value = (2..<6).reduce(0) { $0 | UInt32(first[$1]) << (8 * UInt32($1 - 2)) }
-        if event == ZMQ_EVENT_MONITOR_STOPPED { stopped.append(index) } else { count(event, value) }
+    for monitor in monitors {
+      while let failure = monitor.next() {
+        state.withLock { state in
+          switch failure {
+          // An answer refused it, and counted it.
+          case .refused: break
+          case .withoutKey: state.refusals.nullClients += 1
+          case .other: state.refusals.failedHandshakes += 1
+          }
+        }
       }
     }
-    for index in stopped.reversed() { unsafe _ = zmq_close(monitors.remove(at: index)) }
-  }
-
-  private func count(_ event: Int32, _ value: UInt32) {
-    state.withLock { state in
-      switch event {
-      // The key was refused by an answer, and counted there.
-      case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH: break
-      case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL where value == UInt32(ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH):
-        state.refusals.nullClients += 1
-      default: state.refusals.failedHandshakes += 1
-      }
-    }
-  }
-
-  /// All frames of the next message; nil when there is none.
-  private static func receive(_ socket: UnsafeMutableRawPointer) throws(LinkError) -> [[UInt8]]? {
-    var frames: [[UInt8]] = []
-    var frame = zmq_msg_t()
-    unsafe zmq_msg_init(&frame)
-    defer { unsafe zmq_msg_close(&frame) }
-    repeat {
-      while unsafe zmq_msg_recv(&frame, socket, ZMQ_DONTWAIT) < 0 {
-        let code = zmq_errno()
-        if code == EINTR { continue }
-        if code == EAGAIN { return nil }
-        throw LinkError(code, "receive a question")
-      }
-      unsafe frames.append(
-        [UInt8](UnsafeRawBufferPointer(start: zmq_msg_data(&frame), count: zmq_msg_size(&frame))))
-    } while unsafe zmq_msg_more(&frame) != 0
-    return frames
   }
 }

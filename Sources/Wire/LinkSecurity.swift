@@ -101,7 +101,7 @@ public struct LinkSecurity: Sendable {
 public struct LinkRefusals: Equatable, Sendable {
   /// Clients whose key the allow-list does not have, or that came while the list could not be read.
   public var unknownKeys: UInt64 = 0
-  /// Clients without a key: NULL or PLAIN.
+  /// Clients that showed no key: NULL, PLAIN, or gone before it could be told.
   public var nullClients: UInt64 = 0
   /// Clients whose handshake failed otherwise: another server's key, or bytes that are no handshake.
   public var failedHandshakes: UInt64 = 0

@@ -1,4 +1,4 @@
-// Sockets over libzmq, which keys and Doorkeeper.swift beside call too. They are ROUTER (servers) and DEALER (clients), belong to the thread that made
+// Sockets over libzmq, which no other module calls. They are ROUTER (servers) and DEALER (clients), belong to the thread that made
 // them, and carry one frame per message. Sends never block: a full queue answers false and the caller keeps the message.
 // With a `LinkSecurity` in their context they speak CURVE, and a server receives only from those its allow-list names.
 // ZMQ_HEARTBEAT_* is never set: a stalled peer then aborts the process (libzmq #3937).
@@ -106,13 +106,23 @@ public struct PeerID: Hashable, Sendable, CustomStringConvertible {
   private let context: LinkContext
   private let handle: UnsafeMutableRawPointer
   private let kind: Kind
+  /// Servers with keys: who lets clients in.
   private let doorkeeper: Doorkeeper?
+  /// Clients with keys: whether they were let in.
+  private let monitor: HandshakeMonitor?
 
   /// A socket of this thread.
   public init(_ kind: Kind, context: LinkContext, queue: Int32 = 10_000) throws(LinkError) {
     let doorkeeper = kind == .router ? try context.startedDoorkeeper() : nil
     guard let handle = unsafe zmq_socket(context.handle, kind == .router ? ZMQ_ROUTER : ZMQ_DEALER) else {
       throw LinkError(zmq_errno(), "make a socket")
+    }
+    do throws(LinkError) {
+      let isWatched = kind == .dealer && context.usesKeys
+      monitor = try isWatched ? unsafe HandshakeMonitor(of: handle, in: context.handle) : nil
+    } catch {
+      unsafe zmq_close(handle)
+      throw error
     }
     self.context = context
     unsafe self.handle = handle
@@ -129,7 +139,10 @@ public struct PeerID: Hashable, Sendable, CustomStringConvertible {
     unsafe zmq_setsockopt(handle, ZMQ_MAXMSGSIZE, &limit, 8)
   }
 
-  deinit { _ = unsafe zmq_close(handle) }
+  deinit {
+    _ = unsafe zmq_close(handle)
+    monitor?.close()
+  }
 
   private func set(_ option: Int32, _ value: Int32) {
     var value = value
@@ -172,6 +185,13 @@ public struct PeerID: Hashable, Sendable, CustomStringConvertible {
     guard unsafe zmq_connect(handle, endpoint) == 0 else { throw LinkError(zmq_errno(), "connect to \(endpoint)") }
   }
 
+  /// A new connection after one that was refused: libzmq does not try again by itself then.
+  private func knockAgain() throws(LinkError) {
+    let endpoint = endpoint
+    unsafe zmq_disconnect(handle, endpoint)
+    guard unsafe zmq_connect(handle, endpoint) == 0 else { throw LinkError(zmq_errno(), "connect to \(endpoint)") }
+  }
+
   /// Sends without copying and without waiting.
   ///
   /// False when the queue is full or, for a router, the peer is gone.
@@ -199,7 +219,14 @@ public struct PeerID: Hashable, Sendable, CustomStringConvertible {
   /// A router also learns who sent it. With keys, what a peer sends that is not (or no longer) in the allow-list is
   /// dropped, and nil says that there was nothing.
   public func receive() throws(LinkError) -> (peer: PeerID?, message: Blob)? {
-    guard kind == .router else { return try receiveFrame().map { (nil, $0.frame) } }
+    guard kind == .router else {
+      if let received = try receiveFrame() {
+        monitor?.isRefused = false
+        return (nil, received.frame)
+      }
+      if let monitor, monitor.isTimeToKnock(now: Clocks.monotonic()) { try knockAgain() }
+      return nil
+    }
     if let doorkeeper, !doorkeeper.isWatching {
       throw LinkError(noKeyCode, "serve: the thread that lets clients in has ended")
     }
@@ -213,6 +240,9 @@ public struct PeerID: Hashable, Sendable, CustomStringConvertible {
     }
     return (PeerID(sender, role: received?.role), received?.frame ?? Blob([]))
   }
+
+  /// Whether the server refused this process's key and has said nothing since; it is asked again every two seconds.
+  public var isRefused: Bool { monitor?.isRefused ?? false }
 
   /// Who was refused at this socket's context; nobody without keys.
   public var refusals: LinkRefusals { doorkeeper?.refusals ?? LinkRefusals() }
@@ -261,7 +291,7 @@ public struct PeerID: Hashable, Sendable, CustomStringConvertible {
     unsafe zmq_pollitem_t(socket: handle, fd: 0, events: Int16(ZMQ_POLLIN), revents: 0)
   }
 
-  /// Where this socket serves, with the port that `tcp://127.0.0.1:*` was given; empty before `bind`.
+  /// Where this socket serves, with the port that `tcp://127.0.0.1:*` was given, or is connected to; empty before.
   public var endpoint: String {
     var text = [CChar](repeating: 0, count: 1024)
     var count = text.count
@@ -307,6 +337,9 @@ public final class SocketGroup {
 
   /// The next message of socket `index`.
   public func receive(from index: Int) throws(LinkError) -> Blob? { try sockets[index].socket.receive()?.message }
+
+  /// The first socket whose server refused this process's key and has said nothing since.
+  public var refused: Int? { sockets.firstIndex { $0.socket.isRefused } }
 
   /// Waits until any socket, or `server`, has a message, or the time is over.
   public func wait(with server: borrowing Socket, timeout: Duration) {
