@@ -117,7 +117,8 @@ extension SyncCore {
           index: $0.index, version: $0.store == store && $0.part == 0 ? $0.version : 0,
           silentMilliseconds: (now - $0.lastSeen) / 1_000_000)
       },
-      totals: totals, counters: counters.merging(linkRefusals.counters) { own, _ in own }, newestEventTime: newestEventTime, freshness: freshness)
+      totals: totals, counters: counters.merging(linkRefusals.counters) { own, _ in own },
+      newestEventTime: newestEventTime, freshness: freshness)
   }
 
   /// Whether something merged is not published yet, or a shard's block is not merged yet.

@@ -96,7 +96,7 @@ import Wire
     #expect(!Files.exists("\(scratch.state)/cluster.json"))
   }
 
-  @Test(arguments: ["tcp", "ipc"]) func `a cluster that speaks by keys trains, ships and predicts, and lets nobody else in`(
+  @Test(arguments: ["tcp", "ipc"]) func `a cluster with keys trains, ships, predicts, and lets nobody else in`(
     transport: String
   ) throws {
     let traffic = try scratch.makeTraffic(3000)

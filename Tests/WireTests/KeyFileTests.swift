@@ -1,6 +1,7 @@
 // Key files and the allow-list: what is read, what is refused in which words, and that a secret is never printed.
 
 import Base
+import Foundation
 import Glibc
 import Testing
 import Wire
@@ -41,6 +42,21 @@ import Wire
     for key in ["short", String(repeating: "~", count: 40), String(repeating: "#", count: 40), "\(keys[0])0"] {
       #expect(fault("a trainer \(key)") == "line 1: the key of a is not a public key: 40 characters of Z85")
     }
+  }
+
+  @Test func `a list with slips is read or refused, never more`() {
+    var random = SeededRandom(seed: 11)
+    let good = Array("# who\ntrainer-0 trainer \(keys[0])\r\nshard-0 shard \(keys[1])\n".utf8)
+    var refused = 0
+    for _ in 0..<3000 {
+      var bytes = good
+      for _ in 0..<Int.random(in: 1...3, using: &random) {
+        bytes[Int.random(in: 0..<bytes.count, using: &random)] = UInt8.random(in: 0...255, using: &random)
+      }
+      let text = String(decoding: bytes, as: UTF8.self)
+      if let list = try? AllowList(parsing: text) { #expect(list.entries.count <= 3) } else { refused += 1 }
+    }
+    #expect(refused > 1000)
   }
 
   @Test(arguments: [0o644, 0o640, 0o604, 0o660]) func `a secret that others may read is refused`(mode: Int) throws {
@@ -118,6 +134,27 @@ import Wire
     #expect(allowed(.shard) == [.hello, .status])
     #expect(
       allowed(.operator) == [.hello, .pull, .forget, .closeEpoch, .scan, .status, .digest, .inspect, .publish])
+  }
+
+  @Test func `the page on security shows the same table`() throws {
+    let page = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .deletingLastPathComponent().appending(path: "docs/security.md")
+    let rows = try String(contentsOf: page, encoding: .utf8).split(separator: "\n").map { line in
+      line.split(separator: "|", omittingEmptySubsequences: false).map { $0.trimmingCharacters(in: .whitespaces) }
+    }
+    let head = try #require(rows.first { $0.count > 2 && $0[1] == "opcode" })
+    var shown: Set<String> = []
+    for row in rows where row.count == head.count {
+      for opcode in Opcode.allCases where row[1].components(separatedBy: ", ").contains("\(opcode)") {
+        shown.insert("\(opcode)")
+        for role in PeerRole.allCases {
+          let column = try #require(head.firstIndex(of: role.name))
+          #expect((row[column] == "yes") == opcode.isAllowed(to: role), "\(opcode) for \(role.name)")
+        }
+      }
+    }
+    let asked = Opcode.allCases.filter { opcode in PeerRole.allCases.contains { opcode.isAllowed(to: $0) } }
+    #expect(shown == Set(asked.map { "\($0)" }))
   }
 
   @Test func `a refusal names the role, the opcode and who may`() {

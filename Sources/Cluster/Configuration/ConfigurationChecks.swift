@@ -98,7 +98,8 @@ extension ClusterConfiguration {
     if security.mode == .none && !LinkSecurity.isLoopback(host: cluster.host) {
       binding.report(
         "cluster.host", "is '\(cluster.host)', which strangers may reach, and security.mode is none",
-        "set security.mode to curve and make keys with `guira keys create`, or use a loopback address such as 127.0.0.1")
+        "set security.mode to curve and make keys with `guira keys create`, or use a loopback address such as 127.0.0.1"
+      )
     }
     let listeners = Endpoints.portCount(of: self)
     let ports = cluster.basePort..<(cluster.basePort + listeners)

@@ -9,8 +9,6 @@ public import Wire
 
 /// Where a cluster's keys are, and what they say.
 public struct ClusterKeys: Sendable {
-  /// `security.keys` when nothing else is said; below the state directory.
-  public static let defaultDirectory = "keys"
   /// Whom operators' commands and the supervisor speak as.
   public static let operatorName = "operator-0"
 
@@ -25,6 +23,12 @@ public struct ClusterKeys: Sendable {
     directory = keys.hasPrefix("/") ? keys : "\(paths.root)/\(keys)"
     self.configuration = configuration
     self.paths = paths
+  }
+
+  /// What the state directory holds before the cluster first starts, when keys lie in it; nil when they do not.
+  var nameInState: String? {
+    guard directory.hasPrefix("\(paths.root)/") else { return nil }
+    return directory.dropFirst(paths.root.count + 1).split(separator: "/").first.map(String.init)
   }
 
   /// Whether the cluster uses keys at all.

@@ -124,7 +124,7 @@ public struct StateDirectory: ~Copyable, Sendable {
     guard Files.exists(paths.root) else { return }
     guard Files.exists(paths.mark) else {
       let names = try onFiles { () throws(FileError) in try Files.names(in: paths.root) }
-      if names.allSatisfy({ $0 == "lock" || $0 == ClusterKeys.defaultDirectory }) { return }
+      if names.allSatisfy({ $0 == "lock" || $0 == ClusterKeys(configuration, paths).nameInState }) { return }
       throw StateError(
         "\(paths.root) is not empty and not the state of a cluster; choose another directory with --state")
     }
