@@ -43,7 +43,7 @@ let package = Package(
     .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
   ],
   targets: [
-    // C: system libraries, one importer each, and our own small kernels.
+    // C: system libraries, one importer each (and its tests), and our own small kernels.
     .systemLibrary(name: "CXXHash"),
     .systemLibrary(name: "CZeroMQ"),
     .systemLibrary(name: "CSnappy"),
@@ -63,7 +63,7 @@ let package = Package(
     module("Journal", uses: ["Base"]),
     tests("Journal", uses: ["Base"]),
     module("Wire", uses: ["Base", "CKernels", "CZeroMQ"]),
-    tests("Wire", uses: ["Base", "CKernels"]),
+    tests("Wire", uses: ["Base", "CKernels", "CZeroMQ"]),
 
     // 2
     module("Streams", uses: ["Base", "CSimdJSON", "Journal"]),

@@ -23,6 +23,10 @@ extension ShardCore {
       count("malformed")
       return
     }
+    if let refusal = refusal(of: header.opcode, from: peer) {
+      actions.append(.send(peer, refusal.encoded(opcode: header.opcode, request: header.request)))
+      return
+    }
     do {
       guard message.count <= options.creditBytes else {
         throw ErrorReply(.malformed, "the request has \(message.count) bytes; the limit is \(options.creditBytes)")
@@ -49,7 +53,9 @@ extension ShardCore {
     let request = header.request
     switch header.opcode {
     case .hello:
-      return try welcome(Hello(decoding: &reader)).encoded(request: request)
+      let hello = try Hello(decoding: &reader)
+      remember(hello.role, of: peer)
+      return try welcome(hello).encoded(request: request)
     case .ping:
       try reader.expectEnd()
       return Pong(incarnation: incarnation, durableEpoch: durableEpoch).encoded(request: request)

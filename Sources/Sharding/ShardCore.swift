@@ -87,6 +87,8 @@ public struct ShardCore: ~Copyable {
   static let readerLimit = 64
   /// The most ids one `inspect` may ask for: the answer is JSON.
   static let inspectLimit = 4096
+  /// The most peers whose word for their role is remembered; beyond it all are forgotten, which lets them ask anything.
+  static let saidRoleLimit = 4096
 
   let options: ShardOptions
   let tables: [TableBox]
@@ -129,6 +131,10 @@ public struct ShardCore: ~Copyable {
   /// Why pushes are refused for now; empty when they are not.
   public internal(set) var stall = ""
   var clients = LivingClients()
+  /// What peers without keys said they are.
+  var saidRoles: [PeerID: PeerRole] = [:]
+  /// Who was not let in, as the shell's socket tells; shown in status.
+  public var linkRefusals = LinkRefusals()
 
   /// An empty shard.
   ///
@@ -179,8 +185,8 @@ public struct ShardCore: ~Copyable {
       isQuiet: !isChanged && cut == nil && syncing.isEmpty,
       chains: chains.values.map { ShardStatus.Chain($0.state) }
         .sorted { ($0.consumer, $0.stream, $0.partition) < ($1.consumer, $1.stream, $1.partition) },
-      counters: counters, tables: figures,
-      problem: [problem, stall, checkpointProblem].first { !$0.isEmpty } ?? "")
+      counters: counters.merging(linkRefusals.counters) { own, _ in own }, tables: figures,
+      problem: [problem, stall, checkpointProblem, linkRefusals.problem].first { !$0.isEmpty } ?? "")
     status.isStalled = !stall.isEmpty
     return status
   }

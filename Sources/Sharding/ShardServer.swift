@@ -21,6 +21,8 @@ public struct ShardServerOptions: Sendable {
   ///
   /// Default 2.
   public var keepCheckpoints: Int = 2
+  /// Its key and who may speak to it; nil: anybody, on ipc and loopback only.
+  public var security: LinkSecurity?
 
   /// Options with defaults.
   public init(shard: ShardOptions, endpoint: String, directory: String) {
@@ -60,7 +62,7 @@ public final class ShardServer: Sendable {
     let (writer, box) = try recovery.run(journalOptions, incarnation: .random(in: 1 ... .max))
     prepare(&box.core)
 
-    let context = LinkContext()
+    let context = LinkContext(options.security)
     // Hellos and pings are not counted by clients.
     let socket = try Socket(.router, context: context, receiveQueue: options.shard.creditRequests + 16)
     try socket.bind(options.endpoint)
@@ -86,6 +88,7 @@ public final class ShardServer: Sendable {
         if let peer { core.receive(message, from: peer, now: Clocks.monotonic(), into: &actions) }
         try perform(&actions, socket: socket, disk: disk)
       }
+      core.linkRefusals = socket.refusals
       for item in disk.news.takeAll() { try take(item, &core, disk: disk, into: &actions) }
       let now = Clocks.monotonic()
       let isStopping = isStopping.load(ordering: .relaxed)

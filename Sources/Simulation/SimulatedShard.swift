@@ -183,7 +183,7 @@ final class SimulatedShard {
   }
 
   private func chainStates() -> [ChainState] {
-    let hello = Hello(role: .control, chains: (0..<partitionCount).map { Workload.chain($0) })
+    let hello = Hello(role: .operator, chains: (0..<partitionCount).map { Workload.chain($0) })
     guard let reply = ask(hello.encoded(request: 1)), let header = try? MessageHeader(decoding: &reply.reader),
       header.kind == .reply, let welcome = try? Welcome(decoding: &reply.reader)
     else { return [] }

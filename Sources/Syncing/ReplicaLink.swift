@@ -2,17 +2,21 @@
 
 internal import Base
 internal import Synchronization
-internal import Wire
+public import Wire
 
 /// Keeps a replica's content up to date until told to stop.
 public final class ReplicaLink: Sendable {
   private let endpoint: String
   private let replica: Int
+  private let security: LinkSecurity?
   private let isStopping = Atomic<Bool>(false)
 
   /// A link of replica `replica` to sync at `endpoint`.
-  public init(endpoint: String, replica: Int) {
+  ///
+  /// - Parameter security: the replica's key and that of sync; nil when sync asks for none.
+  public init(endpoint: String, replica: Int, security: LinkSecurity? = nil) {
     self.endpoint = endpoint
+    self.security = security
     self.replica = replica
   }
 
@@ -25,7 +29,7 @@ public final class ReplicaLink: Sendable {
   ///
   /// - Parameter onIdle: called at least every 100 ms between messages, for status.
   public func run(target: any VersionTarget, onIdle: (ReplicaFollower) -> Void = { _ in }) throws {
-    let context = LinkContext()
+    let context = LinkContext(security)
     let socket = try Socket(.dealer, context: context)
     try socket.connect(endpoint)
     var follower = ReplicaFollower(replica: replica, incarnation: .random(in: 1 ... .max), target: target)

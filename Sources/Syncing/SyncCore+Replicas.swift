@@ -15,6 +15,12 @@ extension SyncCore {
     do {
       let header = try MessageHeader(decoding: &reader)
       guard header.kind == .request else { return }
+      if let role = peer.role, !header.opcode.isAllowed(to: role) {
+        count("forbidden")
+        let refusal = ErrorReply.forbidden(header.opcode, to: role)
+        actions.append(.send(peer, refusal.encoded(opcode: header.opcode, request: header.request)))
+        return
+      }
       switch header.opcode {
       case .follow:
         follow(try Follow(decoding: &reader), from: peer, now: now, into: &actions)
@@ -111,7 +117,8 @@ extension SyncCore {
           index: $0.index, version: $0.store == store && $0.part == 0 ? $0.version : 0,
           silentMilliseconds: (now - $0.lastSeen) / 1_000_000)
       },
-      totals: totals, counters: counters, newestEventTime: newestEventTime, freshness: freshness)
+      totals: totals, counters: counters.merging(linkRefusals.counters) { own, _ in own },
+      newestEventTime: newestEventTime, freshness: freshness)
   }
 
   /// Whether something merged is not published yet, or a shard's block is not merged yet.

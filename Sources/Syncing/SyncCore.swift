@@ -120,6 +120,8 @@ public struct SyncCore {
   public internal(set) var freshness = Histogram()
   /// Counts since the process started.
   public internal(set) var counters: [String: UInt64] = [:]
+  /// Who was not let in, as the shell's socket tells; shown in status.
+  public var linkRefusals = LinkRefusals()
 
   /// A sync that begins anew, or goes on from what is stored.
   public init(_ options: SyncOptions, stored: StoredState?, randomStore: @escaping () -> UInt64) {

@@ -3,7 +3,7 @@
 
 internal import Base
 internal import Synchronization
-internal import Wire
+public import Wire
 
 /// Where sync finds shards and keeps versions.
 public struct SyncServerOptions: Sendable {
@@ -15,6 +15,8 @@ public struct SyncServerOptions: Sendable {
   public var endpoint: String
   /// The directory of versions.
   public var directory: String
+  /// Its key, the shards', and who may speak to it; nil: anybody, on ipc and loopback only.
+  public var security: LinkSecurity?
 
   /// Options with all parts.
   public init(sync: SyncOptions, shardEndpoints: [String], endpoint: String, directory: String) {
@@ -46,7 +48,7 @@ public final class SyncServer: Sendable {
     var store = try VersionStore(directory: options.directory, keep: options.sync.keepVersions)
     let stored = try store.load()
     var core = SyncCore(options.sync, stored: stored) { .random(in: 1 ... .max) }
-    let context = LinkContext()
+    let context = LinkContext(options.security)
     let server = try Socket(.router, context: context)
     try server.bind(options.endpoint)
     let shards = try SocketGroup(connecting: options.shardEndpoints, context: context)
@@ -66,6 +68,7 @@ public final class SyncServer: Sendable {
         received += 1
         didWork = true
       }
+      core.linkRefusals = server.refusals
       let now = Clocks.monotonic()
       core.tick(now: now, wall: Clocks.wall(), into: &actions)
       try perform(&actions, heading: core.heading, store: &store, server: server, shards: shards)

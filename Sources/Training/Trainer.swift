@@ -5,7 +5,7 @@ internal import Layers
 internal import Sharding
 internal import Streams
 internal import Synchronization
-internal import Wire
+public import Wire
 
 /// Where a trainer finds shards, streams and its log.
 public struct TrainerServiceOptions: Sendable {
@@ -17,6 +17,8 @@ public struct TrainerServiceOptions: Sendable {
   public var streamRoot: String
   /// The file of score records.
   public var scorePath: String
+  /// Its key and the shards'; nil when they ask for none.
+  public var security: LinkSecurity?
 
   /// Options with all parts.
   public init(trainer: TrainerOptions, shardEndpoints: [String], streamRoot: String, scorePath: String) {
@@ -71,7 +73,7 @@ public final class Trainer: Sendable {
   public func run(onStatus: (TrainerStatus) -> Void = { _ in }) throws {
     var core = try TrainerCore(options.trainer, owner: .random(in: 1 ... .max))
     var scores = try ScoreLog(path: options.scorePath, tasks: options.trainer.model.tasks.count)
-    let context = LinkContext()
+    let context = LinkContext(options.security)
     let sockets = try SocketGroup(connecting: options.shardEndpoints, context: context)
     var sources: [(partition: Int, source: JournalSource)] = []
     var nextStatus: Int64 = 0
@@ -124,7 +126,7 @@ public final class Trainer: Sendable {
       }
       if now >= nextStatus {
         nextStatus = now + 500_000_000
-        onStatus(try status(of: core, sources))
+        onStatus(try status(of: core, sources, refused: sockets.refused))
       }
       if isStopping, core.isIdle && core.client.keptBytes == 0 || now > stopDeadline ?? .max {
         try commit(sources, core)
@@ -158,11 +160,12 @@ public final class Trainer: Sendable {
   }
 
   private func status(
-    of core: borrowing TrainerCore, _ sources: [(partition: Int, source: JournalSource)]
+    of core: borrowing TrainerCore, _ sources: [(partition: Int, source: JournalSource)], refused: Int? = nil
   ) throws -> TrainerStatus {
     var lag: UInt64 = 0
     for (_, source) in sources { lag += try source.end().low - source.position.low }
     var message = core.client.waitsFor ?? ""
+    if let refused { message = "shard \(refused) refuses this key; see `guira keys show`" }
     if message.isEmpty, sources.count < options.trainer.partitions.count { message = "waits for the joiner's stream" }
     if message.isEmpty, core.isBackedUp { message = "waits until pushes are durable" }
     var quality: [(task: String, auc: Double?, ne: Double?)] = []

@@ -22,7 +22,7 @@ public struct Asker: ~Copyable {
   public mutating func ask(timeout: Duration = .seconds(5), _ message: (UInt64) -> Blob) throws -> ByteReader {
     nextRequest += 1
     let deadline = Clocks.monotonic() + timeout.nanoseconds
-    guard socket.send(message(nextRequest)) else { throw AskError(endpoint: endpoint, timeout: timeout) }
+    guard socket.send(message(nextRequest)) else { throw silence(timeout) }
     while true {
       while let (_, reply) = try socket.receive() {
         var reader = ByteReader(reply)
@@ -32,9 +32,13 @@ public struct Asker: ~Copyable {
         return reader
       }
       let left = deadline - Clocks.monotonic()
-      guard left > 0 else { throw AskError(endpoint: endpoint, timeout: timeout) }
+      guard left > 0, !socket.isRefused else { throw silence(timeout) }
       socket.wait(timeout: .nanoseconds(min(left, 50_000_000)))
     }
+  }
+
+  private func silence(_ timeout: Duration) -> AskError {
+    AskError(endpoint: endpoint, isRefused: socket.isRefused, timeout: timeout)
   }
 }
 
@@ -42,12 +46,16 @@ public struct Asker: ~Copyable {
 public struct AskError: Error, Equatable, Sendable, CustomStringConvertible {
   /// Who was asked.
   public let endpoint: String
+  /// Whether the key was refused.
+  public let isRefused: Bool
   /// How long the answer was waited for.
   public let timeout: Duration
 
   /// What happened, and what to look at.
   public var description: String {
-    "no answer from \(endpoint) within \(timeout); is it up? try `guira status`"
+    isRefused
+      ? "\(endpoint) refuses this process's key; is it in the allow-list there? try `guira keys show`"
+      : "no answer from \(endpoint) within \(timeout); is it up? try `guira status`"
   }
 }
 

@@ -2,16 +2,18 @@
 
 public import Base
 
-/// What a client is; the shard authorises opcodes by it.
-public enum PeerRole: UInt16, Sendable {
+/// What a client is; servers authorise opcodes by it (Authorization.swift).
+public enum PeerRole: UInt16, Sendable, CaseIterable {
   /// Pulls and pushes.
   case trainer = 1
   /// Reads blocks and scans.
   case sync = 2
-  /// Status, digest, forget.
-  case control = 3
+  /// Operators' commands and the supervisor: status, digest, forget.
+  case `operator` = 3
   /// Follows versions.
   case replica = 4
+  /// Serves; asks nothing but how others are.
+  case shard = 5
 }
 
 /// Opens a conversation; also asks where the shard stands in some chains.
@@ -49,7 +51,7 @@ public struct Hello: Equatable, Sendable {
     newestVersion = try reader.read()
     let raw = try reader.read(UInt16.self)
     guard let role = PeerRole(rawValue: raw) else {
-      throw .invalid(field: "role", value: "\(raw)", expected: "1 trainer, 2 sync, 3 control or 4 replica")
+      throw .invalid(field: "role", value: "\(raw)", expected: "1 trainer, 2 sync, 3 operator, 4 replica or 5 shard")
     }
     self.role = role
     let count = Int(try reader.read(UInt16.self))

@@ -53,6 +53,7 @@ struct Up: ParsableCommand {
       if let events { try EventsCheck.run(events, schema: cluster.eventSchema) }
       if let report { try checkWritable(report) }
       try StateDirectory.check(state.paths, cluster)
+      try ClusterKeys(cluster, state.paths).check()
       let executable = Preflight.ownExecutable()
       let problems = Preflight.problems(cluster, executable: executable)
       guard problems.isEmpty else { throw Failure(problems.joined(separator: "\n")) }

@@ -186,7 +186,7 @@ import Testing
           replicas: {staleAfter: 5s}
           streams: {actions: {partitions: 2}}
           """) == [
-          "cluster.yaml:4: cluster.host is '10.0.0.1', which strangers may reach, and security.mode is none; use a loopback address such as 127.0.0.1",
+          "cluster.yaml:4: cluster.host is '10.0.0.1', which strangers may reach, and security.mode is none; set security.mode to curve and make keys with `guira keys create`, or use a loopback address such as 127.0.0.1",
           "cluster.yaml:4: cluster.basePort takes the ports 8500 to 8507, and replicas.port some of them; move one of the two",
           "cluster.yaml:6: trainers.count is 2, more than streams.examples.partitions; use at most 1, or more partitions: each is read by one trainer",
           "cluster.yaml:7: sync.sparseEvery is shorter than shards.epoch; use at least the length of an epoch: nothing changes within",

@@ -82,7 +82,7 @@ import Wire
   }
 
   private func welcome(_ server: ServerFixture) throws -> Welcome {
-    var reader = try server.ask { Hello(role: .control).encoded(request: $0) }
+    var reader = try server.ask { Hello(role: .operator).encoded(request: $0) }
     return try Welcome(decoding: &reader)
   }
 

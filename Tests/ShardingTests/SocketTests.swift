@@ -24,7 +24,7 @@ private final class ServedShard {
     var options = ShardFixture().core.options
     options.creditBytes = 1 << 20
     let server = ShardServer(
-      ShardServerOptions(shard: options, endpoint: endpoint, journalDirectory: "\(directory)/journal"))
+      ShardServerOptions(shard: options, endpoint: endpoint, directory: "\(directory)"))
     self.server = server
     thread = OwnedThread(named: "served-shard") {
       do { try server.run() } catch { Issue.record("the shard ended: \(error)") }

@@ -223,6 +223,28 @@ private final class Trio {
     #expect(trio.replica.bases == 1)
   }
 
+  @Test func `each role asks sync for its own only`() throws {
+    let trio = Trio()
+    func refusal(_ message: Blob, _ role: PeerRole) throws -> ErrorReply? {
+      var news: [SyncAction] = []
+      trio.sync.receive(message, from: PeerID([7], role: role), now: trio.now, into: &news)
+      guard case .send(_, let answer)? = news.first else { return nil }
+      var reader = ByteReader(answer)
+      guard try MessageHeader(decoding: &reader).kind == .error else { return nil }
+      return try ErrorReply(decoding: &reader)
+    }
+    let follow = Follow(replica: 0, incarnation: 1, store: 0, version: 0).encoded(request: 1)
+    let publish = PublishRequest(dense: true).encoded(request: 1)
+    #expect(try refusal(publish, .replica) == .forbidden(.publish, to: .replica))
+    #expect(try refusal(follow, .operator) == .forbidden(.follow, to: .operator))
+    #expect(try refusal(follow, .trainer) == .forbidden(.follow, to: .trainer))
+    #expect(trio.sync.replicas[PeerID([7])] == nil)
+    #expect(try refusal(follow, .replica) == nil)
+    #expect(try refusal(publish, .operator) == nil)
+    #expect(try refusal(PlainMessage.empty(.status, request: 1), .shard) == nil)
+    #expect(trio.sync.status(now: trio.now).counters["forbidden"] == 3)
+  }
+
   @Test func `a hostile replica is answered or ignored`() throws {
     let trio = Trio()
     trio.push([1])

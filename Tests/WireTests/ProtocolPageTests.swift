@@ -102,6 +102,7 @@ import Wire
       "follow": Follow(replica: 1, incarnation: 2, store: 3, version: 4).encoded(request: 16),
       "version": VersionMessage(store: 3, number: 5, newest: 5, content: ByteReader(Blob([1, 2, 3])))
         .encoded(request: 16),
+      "checkpoint": CheckpointRequest(name: "mine").encoded(request: 18),
       "publish": PublishRequest(dense: true).encoded(request: 17),
       "error": ErrorReply(.gap, "behind", position: Position(low: 20), generation: 5).encoded(
         opcode: .push, request: 8),

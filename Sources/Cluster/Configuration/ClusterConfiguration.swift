@@ -124,17 +124,25 @@ public struct SecuritySettings: Sendable, Equatable, Settings {
   public enum Mode: String, Sendable, CaseIterable, Codable {
     /// Not at all: allowed on loopback and ipc, where the operating system keeps strangers out.
     case none
+    /// By keys that `guira keys create` makes: strangers are refused, roles may ask only what is theirs, and nothing can
+    /// be read on the way. Large messages cost several times as much.
+    case curve
   }
 
   /// How peers prove who they are.
   ///
   /// Default `none`, which is refused on addresses other than loopback.
   public var mode = Mode.none
+  /// Where keys and the allow-list lie; a path that does not begin with "/" is below the state directory.
+  ///
+  /// Default `keys`.
+  public var keys = "keys"
 
   /// The defaults.
   public init() {}
 
   mutating func bind(_ section: Section) {
     section.value("mode", &mode, .word)
+    section.value("keys", &keys, .path)
   }
 }

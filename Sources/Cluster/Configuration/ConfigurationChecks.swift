@@ -1,6 +1,7 @@
 // What no single key can tell: names that must exist, be unique, or fit together.
 
 internal import Base
+internal import Wire
 
 extension ClusterConfiguration {
   func check(_ binding: Binding) {
@@ -94,11 +95,11 @@ extension ClusterConfiguration {
       binding.report("replicas.port", "is too high for \(replicas.count) replicas", "use at most 65000")
     }
     guard cluster.transport == .tcp else { return }
-    let isLoopback = cluster.host == "localhost" || cluster.host == "::1" || cluster.host.hasPrefix("127.")
-    if security.mode == .none && !isLoopback {
+    if security.mode == .none && !LinkSecurity.isLoopback(host: cluster.host) {
       binding.report(
         "cluster.host", "is '\(cluster.host)', which strangers may reach, and security.mode is none",
-        "use a loopback address such as 127.0.0.1")
+        "set security.mode to curve and make keys with `guira keys create`, or use a loopback address such as 127.0.0.1"
+      )
     }
     let listeners = Endpoints.portCount(of: self)
     let ports = cluster.basePort..<(cluster.basePort + listeners)

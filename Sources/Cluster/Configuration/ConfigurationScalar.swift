@@ -196,6 +196,17 @@ extension Scalar where Value == String {
       }, write: { $0 })
   }
 
+  /// The path of a file or directory.
+  static var path: Scalar {
+    Scalar(
+      read: { (text: String) throws(Refusal) -> String in
+        guard !text.isEmpty, text.utf8.count <= 1024, text.unicodeScalars.allSatisfy({ $0.value >= 32 }) else {
+          throw Refusal(fault: "is '\(text.prefix(80))'", advice: "use a path of at most 1024 bytes")
+        }
+        return text
+      }, write: { $0 })
+  }
+
   private static func isWordCharacter(_ scalar: Unicode.Scalar) -> Bool {
     switch scalar {
     case "a"..."z", "A"..."Z", "0"..."9", "_": true

@@ -10,12 +10,13 @@ public final class ClusterOperator {
   private let plan: ClusterPlan
   private let paths: StatePaths
   private let endpoints: Endpoints
-  private let context = LinkContext()
+  private let context: LinkContext
 
   /// Speaks to the cluster whose state is at `paths`.
   public init(_ configuration: ClusterConfiguration, paths: StatePaths) throws {
     plan = try ClusterPlan(configuration)
     self.paths = paths
+    context = LinkContext(try ClusterKeys(configuration, paths).security(of: ClusterKeys.operatorName))
     endpoints = Endpoints(configuration, socketDirectory: paths.socketDirectory)
   }
 

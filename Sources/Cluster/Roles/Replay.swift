@@ -44,7 +44,7 @@ final class ReplaySession {
   private let paths: StatePaths
   private let endpoints: Endpoints
   private let isCancelled: @Sendable () -> Bool
-  private let context = LinkContext()
+  private let context: LinkContext
   private var shardQuestions: [AskerBox] = []
   private let syncQuestions: AskerBox
   private var progress = ReplayProgress()
@@ -66,7 +66,8 @@ final class ReplaySession {
     plan = try ClusterPlan(configuration)
     let endpoints = Endpoints(configuration, socketDirectory: paths.socketDirectory)
     self.endpoints = endpoints
-    let context = context
+    let context = LinkContext(try ClusterKeys(configuration, paths).security(of: ClusterKeys.operatorName))
+    self.context = context
     shardQuestions = try configuration.shards.count.indices.map {
       AskerBox(try Asker(endpoint: endpoints.shard($0), context: context))
     }

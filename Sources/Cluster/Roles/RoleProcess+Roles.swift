@@ -20,6 +20,7 @@ extension RoleProcess {
     options.isDurable = plan.configuration.cluster.durability == .epoch
     options.keepCheckpoints = plan.configuration.shards.keepCheckpoints
     options.acceptLoss = acceptLoss
+    options.security = security
     let server = ShardServer(options)
     StopSignal.onSignal { server.stop() }
     try server.run(
@@ -84,9 +85,10 @@ extension RoleProcess {
   func runTrainer(_ board: StatusBoard) throws {
     var trainers: [(name: String, trainer: Trainer)] = []
     for model in plan.models {
-      let options = TrainerServiceOptions(
+      var options = TrainerServiceOptions(
         trainer: plan.trainer(instance.index, of: model), shardEndpoints: shardEndpoints, streamRoot: paths.root,
         scorePath: "\(directory)/\(model.settings.name).scores")
+      options.security = security
       trainers.append((model.settings.name, Trainer(options)))
     }
     let all = trainers.map(\.trainer)
@@ -138,15 +140,17 @@ extension RoleProcess {
   }
 
   func runSync(_ board: StatusBoard) throws {
-    let server = SyncServer(
-      SyncServerOptions(
-        sync: plan.sync, shardEndpoints: shardEndpoints, endpoint: endpoints.sync, directory: "\(directory)/versions"))
+    var options = SyncServerOptions(
+      sync: plan.sync, shardEndpoints: shardEndpoints, endpoint: endpoints.sync, directory: "\(directory)/versions")
+    options.security = security
+    let server = SyncServer(options)
     StopSignal.onSignal { server.stop() }
     try server.run { [instance] status in
       var report = RoleStatus(
         instance, state: StopSignal.wasSent ? .stopping : (status.base > 0 ? .ready : .waiting),
         message: status.base > 0 ? "" : "waits for the first base")
       report.counters[StatusKey.version] = Double(status.newest)
+      for (name, value) in status.counters { report.counters[name] = Double(value) }
       report.counters["versions"] = Double(status.totals.versions)
       report.counters["versionRows"] = Double(status.totals.rows)
       report.counters["versionBytes"] = Double(status.totals.bytes)

@@ -3,6 +3,7 @@
 internal import Base
 public import Logging
 internal import Synchronization
+internal import Wire
 
 /// One role of a cluster in this process.
 public struct RoleProcess: Sendable {
@@ -18,6 +19,8 @@ public struct RoleProcess: Sendable {
   public let logger: Logger
   /// Whether a shard starts although its files are damaged, with what is left.
   let acceptLoss: Bool
+  /// Its key and those of the others; nil when the cluster does without.
+  let security: LinkSecurity?
 
   /// Prepares a role and makes its directory.
   public init(
@@ -31,6 +34,7 @@ public struct RoleProcess: Sendable {
     try paths.makeSocketDirectory()
     endpoints = Endpoints(configuration, socketDirectory: paths.socketDirectory)
     self.logger = logger
+    security = try ClusterKeys(configuration, paths).security(of: instance)
   }
 
   /// Where this role's own files are.

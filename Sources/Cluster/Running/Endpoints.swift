@@ -10,6 +10,7 @@ public struct Endpoints: Sendable, Equatable {
   private let basePort: Int
   private let shardCount: Int
   private let trainerCount: Int
+  private let replicaCount: Int
   private let httpHost: String
   private let httpPort: Int
   /// Where ipc sockets lie; unused with tcp.
@@ -23,6 +24,7 @@ public struct Endpoints: Sendable, Equatable {
     basePort = configuration.cluster.basePort
     shardCount = configuration.shards.count
     trainerCount = configuration.trainers.count
+    replicaCount = configuration.replicas.count
     httpHost = configuration.replicas.host
     httpPort = configuration.replicas.port
     self.socketDirectory = socketDirectory
@@ -43,6 +45,14 @@ public struct Endpoints: Sendable, Equatable {
   /// Where replica `index` answers operators' questions.
   public func replica(_ index: Int) -> String {
     address(RoleInstance(.replica, index), port: 2 + shardCount + trainerCount + index)
+  }
+
+  /// Which instance serves at each endpoint that messages go to.
+  var servers: [String: String] {
+    var servers = [sync: RoleInstance(.sync).directoryName]
+    for index in 0..<shardCount { servers[shard(index)] = RoleInstance(.shard, index).directoryName }
+    for index in 0..<replicaCount { servers[replica(index)] = RoleInstance(.replica, index).directoryName }
+    return servers
   }
 
   /// The address replica `index` answers HTTP on, `host` and `port`.

@@ -3,6 +3,7 @@
 //
 //   cluster.json  the mark          cluster.yaml  the configuration in use, --set included
 //   lock          held by guira up  sockets/      ipc sockets, unless the path is too long for one
+//   keys/         made by guira keys create before the cluster first starts
 //   <role>-<i>/   what one process keeps: lock, status.json, log.jsonl and its own data
 
 internal import Base
@@ -123,7 +124,7 @@ public struct StateDirectory: ~Copyable, Sendable {
     guard Files.exists(paths.root) else { return }
     guard Files.exists(paths.mark) else {
       let names = try onFiles { () throws(FileError) in try Files.names(in: paths.root) }
-      if names.allSatisfy({ $0 == "lock" }) { return }
+      if names.allSatisfy({ $0 == "lock" || $0 == ClusterKeys(configuration, paths).nameInState }) { return }
       throw StateError(
         "\(paths.root) is not empty and not the state of a cluster; choose another directory with --state")
     }
