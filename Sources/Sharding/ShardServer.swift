@@ -116,7 +116,13 @@ public final class ShardServer: Sendable {
       }
       for item in news.takeAll() {
         switch item {
-        case .synced(let epoch): core.blockSynced(epoch: epoch, into: &actions)
+        case .synced(let epoch):
+          core.blockSynced(epoch: epoch, into: &actions)
+          if !actions.isEmpty, FaultPoint.acknowledgeHalf.isDue {
+            actions.removeLast((actions.count + 1) / 2)
+            try perform(&actions, socket: socket, orders: orders)
+            FaultPoint.acknowledgeHalf.die(after: .milliseconds(5))
+          }
         case .failed(let problem): throw RecoveryError(description: problem)
         }
       }
@@ -178,9 +184,19 @@ public final class ShardServer: Sendable {
         if batch.isEmpty, orders.isClosed { return }
         for order in batch {
           switch order {
-          case .append(let record): try box.writer.append(record.bytes)
+          case .append(let record):
+            try box.writer.append(record.bytes)
+            if FaultPoint.blockHalf.isDue {
+              try box.writer.flush()
+              FaultPoint.blockHalf.die()
+            }
           case .sync(let epoch):
+            if FaultPoint.blockWritten.isDue {
+              try box.writer.flush()
+              FaultPoint.blockWritten.die()
+            }
             try box.writer.sync()
+            FaultPoint.blockSynced.pass()
             _ = news.offer(.synced(epoch: epoch))
           }
         }
