@@ -70,6 +70,7 @@ extension RoleProcess {
   /// One thread per model; all of them share the process.
   func runTrainer(_ board: StatusBoard) throws {
     var trainers: [(name: String, trainer: Trainer)] = []
+    let shardEndpoints = try shardEndpoints()
     for model in plan.models {
       let options = TrainerServiceOptions(
         trainer: plan.trainer(instance.index, of: model), shardEndpoints: shardEndpoints, streamRoot: paths.root,
@@ -127,7 +128,7 @@ extension RoleProcess {
   func runSync(_ board: StatusBoard) throws {
     let server = SyncServer(
       SyncServerOptions(
-        sync: plan.sync, shardEndpoints: shardEndpoints, endpoint: endpoints.sync, directory: "\(directory)/versions"))
+        sync: plan.sync, shardEndpoints: try shardEndpoints(), endpoint: endpoints.sync, directory: "\(directory)/versions"))
     StopSignal.onSignal { server.stop() }
     try server.run { [instance] status in
       var report = RoleStatus(
