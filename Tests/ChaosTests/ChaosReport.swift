@@ -23,8 +23,6 @@ struct ChaosReport: Codable {
   var processesKilled = 0
   var restarts = 0
   var messagesLost = 0
-  var repeatedPushes = 0
-  var refusedPushes = 0
   var endings: [String] = []
   var examples = 0
   var seconds = 0.0
@@ -59,7 +57,7 @@ struct ChaosReport: Codable {
 
   var table: String {
     func line(_ name: String, _ value: some CustomStringConvertible) -> String {
-      "  " + name.padding(toLength: 44, withPad: " ", startingAt: 0) + "\(value)\n"
+      "  " + name.padding(toLength: 50, withPad: " ", startingAt: 0) + "\(value)\n"
     }
     var text = "chaos, seed \(seed), events \(events)\n"
     text += "faults (\(totalFaults))\n"

@@ -91,7 +91,7 @@ final class ChaosRun {
     }
     report.seconds = seconds
     isArming = false
-    report.endings += try settle()
+    try settle()
     report.served = try compare()
     report.replica = try waitForReplica()
     try recoverAll()
@@ -184,7 +184,7 @@ final class ChaosRun {
   // MARK: Rest
 
   /// Waits until the shards hold all examples; faults are over.
-  private func settle() throws -> [String] {
+  private func settle() throws {
     let start = Clocks.monotonic()
     try feed.send(upTo: options.impressions)
     var problem: String?
@@ -198,7 +198,6 @@ final class ChaosRun {
     } while problem != nil
     report.restSeconds = Double(Clocks.monotonic() - start) / 1e9
     report.examples = feed.sent
-    return []
   }
 
   private var whoRuns: String {
@@ -234,11 +233,6 @@ final class ChaosRun {
   }
 
   private func finishReport() {
-    for index in 0..<ChaosOptions.shards {
-      let counters = reader.status(of: index)?.counters ?? [:]
-      report.repeatedPushes += Int(counters["repeated"] ?? 0)
-      report.refusedPushes += Int(counters["refused"] ?? 0)
-    }
     var left = report.processesKilled
     for point in FaultPoint.allCases {
       let kills = hits[point, default: 0]
