@@ -71,7 +71,7 @@ let package = Package(
     module("Joining", uses: ["Base", "Journal", "Streams"]),
     tests("Joining", uses: ["Base", "Journal", "Streams"]),
     module("Sharding", uses: ["Base", "Embeddings", "Journal", "Layers", "Wire"]),
-    tests("Sharding", uses: ["Base", "Embeddings", "Layers", "Wire"]),
+    tests("Sharding", uses: ["Base", "Embeddings", "Journal", "Layers", "Wire"]),
     module("Syncing", uses: ["Base", "CSnappy", "Embeddings", "Sharding", "Wire"]),
     tests("Syncing", uses: ["Base", "Embeddings", "Layers", "Sharding", "Wire"]),
 
@@ -108,7 +108,8 @@ let package = Package(
     .executableTarget(
       name: "guira",
       dependencies: [
-        "Base", "Cluster", "Streams", .product(name: "ArgumentParser", package: "swift-argument-parser"), logging,
+        "Base", "Cluster", "Sharding", "Streams",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"), logging,
       ],
       swiftSettings: settings),
     .testTarget(

@@ -22,7 +22,8 @@
   public convenience init(_ bytes: [UInt8]) {
     var writer = ByteWriter(capacity: bytes.count)
     writer.append(bytes: bytes)
-    self.init(writer.finish())
+    let whole = writer.finish()
+    self.init(slicing: whole, 0..<whole.count)
   }
 
   /// The bytes of `text` in UTF-8.
@@ -30,8 +31,10 @@
     self.init(Array(text.utf8))
   }
 
-  private convenience init(_ other: Blob) {
-    unsafe self.init(owning: other.base, count: other.count) { _ in _ = other }
+  /// A part of a blob as a blob of its own, which keeps the whole alive.
+  public convenience init(slicing blob: Blob, _ range: Range<Int>) {
+    precondition(range.lowerBound >= 0 && range.upperBound <= blob.count, "slice \(range) of \(blob.count) bytes")
+    unsafe self.init(owning: blob.base + range.lowerBound, count: range.count) { _ in _ = blob }
   }
 
   deinit { unsafe release(base) }

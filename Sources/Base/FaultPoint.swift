@@ -27,12 +27,14 @@ public enum FaultPoint: String, CaseIterable, Sendable {
   case acknowledgeHalf = "acknowledge.half"
   /// A shard has taken a claim and not written it down.
   case claimTaken = "claim.taken"
-  /// A checkpoint's data is in its temporary files.
+  /// A checkpoint's data is handed to its temporary files.
   case checkpointWritten = "checkpoint.written"
   /// A checkpoint's data has its name; the manifest is not there yet.
   case checkpointRenamed = "checkpoint.renamed"
   /// A checkpoint's manifest is there; what it replaces has not been deleted.
   case checkpointPublished = "checkpoint.published"
+  /// Older checkpoints are deleted; the blocks before them are not.
+  case checkpointPruned = "checkpoint.pruned"
   /// A trainer has sent a message to one shard, and the others of its kind not yet.
   case sendHalf = "send.half"
 

@@ -41,6 +41,17 @@ public final class Mailbox<Value: Sendable>: Sendable {
     return accepted
   }
 
+  /// Puts a value in, waiting while the box is full; false when it is closed.
+  ///
+  /// For owned threads only: it blocks.
+  public func put(_ value: Value) -> Bool {
+    while !offer(value) {
+      if isClosed { return false }
+      usleep(500)
+    }
+    return true
+  }
+
   /// Takes everything that waits, oldest first; empty when nothing does.
   public func takeAll() -> [Value] {
     var counter: UInt64 = 0
@@ -61,6 +72,12 @@ public final class Mailbox<Value: Sendable>: Sendable {
     var poll = pollfd(fd: event, events: Int16(POLLIN), revents: 0)
     _ = unsafe Glibc.poll(&poll, 1, Int32(clamping: timeout.milliseconds))
     return takeAll()
+  }
+
+  /// Waits for `duration`, or less when the box is closed meanwhile.
+  public func pause(_ duration: Duration) {
+    let end = Clocks.monotonic() + duration.nanoseconds
+    while !isClosed, Clocks.monotonic() < end { usleep(5000) }
   }
 
   /// Refuses further values and wakes the reader; values already inside can still be taken.

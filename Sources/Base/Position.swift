@@ -24,6 +24,16 @@ public struct Position: Comparable, Hashable, Sendable, BitwiseCopyable, CustomS
     left.high == right.high ? left.low < right.low : left.high < right.high
   }
 
+  /// Reads what `description` writes; nil for anything else.
+  public init?(_ text: String) {
+    let halves = text.split(separator: "-", omittingEmptySubsequences: false).map { UInt64($0) }
+    switch halves.count {
+    case 1: if let low = halves[0] { self.init(low: low) } else { return nil }
+    case 2: if let high = halves[0], let low = halves[1] { self.init(high: high, low: low) } else { return nil }
+    default: return nil
+    }
+  }
+
   /// `low`, or `high-low` as Redis writes it.
   public var description: String { high == 0 ? "\(low)" : "\(high)-\(low)" }
 }

@@ -69,6 +69,16 @@ extension CuckooIndex {
     isGrowing = true
   }
 
+  /// Makes an empty index large enough for `count` ids at once.
+  mutating func reserve(_ count: Int) {
+    let wanted = UInt32(clamping: count / (Self.slots * Self.growAt / 1000) + 1)
+    guard used == 0, !isBetweenSizes, wanted > lines, wanted < 1 << 30 else { return }
+    while store.count * Self.linesPerPiece < Int(wanted) { store.append() }
+    unsafe view.pointee.pieces = unsafe store.pieces
+    for line in lines..<wanted { clear(line) }
+    settle(at: wanted)
+  }
+
   private mutating func beginShrinking() {
     unsafe view.pointee.low = lines - max(1, lines / 9)
     unsafe view.pointee.bound = 0

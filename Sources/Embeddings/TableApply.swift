@@ -1,8 +1,12 @@
 // Recovery: sections of blocks and checkpoints, replayed in order, make the table that wrote them.
 
 public import Base
+internal import CKernels
 
 extension Table {
+  /// Makes room for the index of `count` rows in a table that is empty, so that it does not grow while they come.
+  public mutating func reserve(rows count: Int) { index.reserve(count) }
+
   /// Replays one section.
   ///
   /// It is checked whole before anything is changed.
@@ -24,6 +28,7 @@ extension Table {
     let frequencies = section.frequencies.span
     let floats = section.floats.span
     for place in ids.indices {
+      if place % PushBuffers.chunk == 0 { lookUpAhead(ids, from: place) }
       let row = try row(for: ids[place])
       changes.preserve(row, in: rows)
       rows.setSeen(row, seen[place])
@@ -39,6 +44,14 @@ extension Table {
     // Moves are told to scans under way; here there is none. Logged, a count would be written out with the next epoch and,
     // replayed after the block that made the id a row, would take the row away.
     index.movedPending.removeAll(keepingCapacity: true)
+  }
+
+  /// Brings the index lines and rows of the next ids into the cache.
+  private func lookUpAhead(_ ids: Span<UInt64>, from start: Int) {
+    let count = min(PushBuffers.chunk, ids.count - start)
+    unsafe ids.withUnsafeBufferPointer { ids in
+      unsafe guira_find(index.view, rows.view, ids.baseAddress! + start, count, buffers.hints)
+    }
   }
 
   private func check(_ section: CutSection) throws(DecodeError) {

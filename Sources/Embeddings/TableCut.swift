@@ -9,6 +9,8 @@ public struct TableCursor: Sendable, Equatable {
   var phase = Phase.rows
   var next = 0
   var isFirst = true
+  /// Rows written so far by scans that used this very value.
+  public internal(set) var rows = 0
 
   /// The start of a table.
   public init() {}
@@ -114,6 +116,7 @@ extension Table {
     let isDone = cursor.phase == .end && numbers.isEmpty && counted.isEmpty && lines.isEmpty
     guard cursor.isFirst || !isDone else { return false }
     cursor.isFirst = false
+    cursor.rows += numbers.count
     var header = header(watermark: clock.watermark)
     header.rows = numbers.count
     header.counted = counted.count

@@ -117,12 +117,3 @@ struct CheckpointFiles: Sendable {
     }
   }
 }
-
-extension Blob {
-  /// A part of a blob as a blob of its own, which keeps the whole alive.
-  convenience init(slicing blob: Blob, _ range: Range<Int>) {
-    precondition(range.lowerBound >= 0 && range.upperBound <= blob.count, "slice \(range) of \(blob.count) bytes")
-    let base = unsafe blob.withUnsafeBytes { $0.baseAddress! }
-    unsafe self.init(owning: base + range.lowerBound, count: range.count) { _ in _ = blob }
-  }
-}

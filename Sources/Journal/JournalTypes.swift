@@ -66,6 +66,9 @@ public struct JournalRecord: Sendable {
   /// Where in `blob` the record lies; begins at a multiple of 8.
   public let range: Range<Int>
 
+  /// The record as a blob, which keeps its neighbours alive too.
+  public var content: Blob { Blob(slicing: blob, range) }
+
   /// A cursor over the record.
   public var payload: ByteReader { ByteReader(blob, range: range) }
 

@@ -152,6 +152,12 @@ public struct JournalWriter: ~Copyable, Sendable {
     }
   }
 
+  /// Ends the segment, unless it is empty, so that what was appended can be deleted without what follows.
+  public mutating func beginSegment() throws(JournalError) {
+    guard failure == nil else { throw stopped() }
+    if end > currentFirst { try roll() }
+  }
+
   /// Ends the segment and begins the next.
   ///
   /// All that was appended is synced: only a last segment may have a torn tail.

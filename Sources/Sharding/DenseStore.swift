@@ -47,6 +47,15 @@ struct DenseStore {
     entries[tensor] = entry
   }
 
+  /// Records of all tensors, as they are.
+  func all(epoch: UInt64) -> [Blob] {
+    entries.indices.compactMap { index in
+      entries[index].map {
+        BlockRecord.encodeTensor(index: index, epoch: epoch, values: $0.values, state: $0.state)
+      }
+    }
+  }
+
   /// Records of the tensors changed since the last call.
   mutating func takeChanges(epoch: UInt64) -> [Blob] {
     var records: [Blob] = []

@@ -380,6 +380,9 @@ public struct ShardClient {
       (.malformed, .push):
       // The same bytes would be refused again.
       failure = .mismatch(shard: shard, error.message)
+    case (.busy, .push):
+      // Its disk is full. What is overdue is sent again after a while, from where the shard stands then.
+      break
     default:
       synchronize(shard, now: now)
     }

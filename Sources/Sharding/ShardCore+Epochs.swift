@@ -6,17 +6,27 @@ internal import Wire
 
 extension ShardCore {
   /// Whether there is copying to do at once, so that the shell should not sleep.
-  public var hasWork: Bool { cut != nil || (wantsEarlyClose && isChanged) }
+  public var hasWork: Bool { cut != nil || (wantsEarlyClose && (isChanged || mustClose)) || isScanning }
 
-  /// Does what time asks for: closes the epoch, copies a slice of the cut, expires, answers readers that waited.
-  public mutating func work(now: Int64, into actions: inout [ShardAction]) {
-    if cut == nil, isChanged, wantsEarlyClose || now >= nextClose { closeEpoch(now: now) }
+  /// Does what time asks for: closes the epoch, copies slices of the cut and of a checkpoint, expires, answers readers
+  /// that waited.
+  ///
+  /// - Parameter isIdle: whether no request came since the last call; a checkpoint is slower beside requests.
+  public mutating func work(now: Int64, isIdle: Bool = true, into actions: inout [ShardAction]) {
+    if cut == nil, isChanged || mustClose, wantsEarlyClose || now >= nextClose { closeEpoch(now: now) }
     if cut != nil { copySlice(into: &actions) }
+    workOnCheckpoint(now: now, isIdle: isIdle, into: &actions)
     if now >= nextSweep {
       nextSweep = now + options.sweepEvery.nanoseconds
       sweep(now: now)
     }
     if !waitingReaders.isEmpty { answerReaders(now: now, into: &actions) }
+  }
+
+  /// Refuses pushes for the reason given, because blocks cannot be written; nil goes on.
+  public mutating func setStall(_ reason: String?) {
+    if stall.isEmpty, reason != nil { count("stalls") }
+    stall = reason ?? ""
   }
 
   /// Closes the open epoch although its time has not come, for a stop in order.
@@ -34,9 +44,11 @@ extension ShardCore {
     let tail = dense.takeChanges(epoch: epoch) + [BlockRecord.encode(end, epoch: epoch)]
     cut = Cut(epoch: epoch, tail: tail, applied: chains.mapValues(\.state.applied))
     openArrivals = []
+    if checkpoint?.endEpoch == epoch { checkpoint?.chains = states }
     openEpoch += 1
     isChanged = false
     wantsEarlyClose = false
+    mustClose = false
     nextClose = now + options.epoch.nanoseconds
     count("epochs")
   }
@@ -51,6 +63,7 @@ extension ShardCore {
         let record = writer.finish()
         copying.records.append(record)
         actions.append(.append(record))
+        addToCheckpoint(record, epoch: copying.epoch, into: &actions)
         rows -= options.copyRows / 2
       } else {
         copying.table += 1
@@ -63,17 +76,23 @@ extension ShardCore {
     for record in copying.tail {
       copying.records.append(record)
       actions.append(.append(record))
+      addToCheckpoint(record, epoch: copying.epoch, into: &actions)
     }
     actions.append(.sync(epoch: copying.epoch))
+    if let checkpoint, checkpoint.compacts, checkpoint.endEpoch == copying.epoch { actions.append(.beginSegment) }
     syncing.append((copying.epoch, copying.applied))
-    retain(
-      RetainedBlock(epoch: copying.epoch, records: copying.records, bytes: copying.records.reduce(0) { $0 + $1.count }))
+    let bytes = copying.records.reduce(0) { $0 + $1.count }
+    changesSinceCheckpoint += bytes
+    retain(RetainedBlock(epoch: copying.epoch, records: copying.records, bytes: bytes))
     cut = nil
   }
 
   /// The block of `epoch` and all before it are on disk.
-  public mutating func blockSynced(epoch: UInt64, into actions: inout [ShardAction]) {
+  ///
+  /// - Parameter journalEnd: where in the journal the block ends.
+  public mutating func blockSynced(epoch: UInt64, journalEnd: UInt64 = 0, into actions: inout [ShardAction]) {
     durableEpoch = max(durableEpoch, epoch)
+    finishCheckpoint(epoch: epoch, journalEnd: journalEnd, into: &actions)
     while let first = syncing.first, first.epoch <= epoch {
       syncing.removeFirst()
       // In a fixed order, so that equal runs say equal things.
@@ -147,6 +166,38 @@ public struct RecoveryError: Error, Equatable, Sendable, CustomStringConvertible
 }
 
 extension ShardCore {
+  /// Takes one section of a checkpoint, in order, before any record of the journal.
+  ///
+  /// - Throws: `RecoveryError` for a table whose rows changed shape, or a damaged section.
+  public mutating func restore(section: ByteReader) throws(RecoveryError) {
+    do {
+      let parsed = try BlockRecord.parse(section)
+      switch parsed {
+      case .shape(let shape):
+        try check(shape)
+        recoveredShape = shape
+      case .table, .tensor: try replay(parsed)
+      case .end(let epoch, let end): restore(end, epoch: epoch)
+      }
+    } catch let error as RecoveryError {
+      throw error
+    } catch {
+      throw RecoveryError(description: "\(error)")
+    }
+  }
+
+  private mutating func restore(_ end: BlockRecord.End, epoch: UInt64) {
+    for state in end.chains {
+      var chain = chains[state.chain] ?? Chain(state: state)
+      chain.state = state
+      chain.state.durable = state.applied
+      chains[state.chain] = chain
+    }
+    openEpoch = epoch + 1
+    durableEpoch = epoch
+    if retained.isEmpty { oldestRetained = openEpoch }
+  }
+
   /// Takes one record of the journal, in order.
   ///
   /// Blocks are applied when their end record comes. - Throws: `RecoveryError` for a table whose rows changed shape,
@@ -170,17 +221,11 @@ extension ShardCore {
       case .end(let epoch, let end):
         for part in recovering { try replay(part) }
         recovering = []
-        for state in end.chains {
-          var chain = chains[state.chain] ?? Chain(state: state)
-          chain.state = state
-          chain.state.durable = state.applied
-          chains[state.chain] = chain
-        }
-        openEpoch = epoch + 1
-        durableEpoch = epoch
+        restore(end, epoch: epoch)
         recoveringRecords.append(record)
-        retain(
-          RetainedBlock(epoch: epoch, records: recoveringRecords, bytes: recoveringRecords.reduce(0) { $0 + $1.count }))
+        let bytes = recoveringRecords.reduce(0) { $0 + $1.count }
+        changesSinceCheckpoint += bytes
+        retain(RetainedBlock(epoch: epoch, records: recoveringRecords, bytes: bytes))
         recoveringRecords = []
       }
     } catch let error as RecoveryError {

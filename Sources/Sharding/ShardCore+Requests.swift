@@ -51,7 +51,7 @@ extension ShardCore {
     case .push:
       return try push(PushRequest(decoding: &reader), request: request, peer: peer, now: now)
     case .forget:
-      return try forget(IDsRequest(decoding: &reader), request: request, peer: peer)
+      return try forget(IDsRequest(decoding: &reader), request: request, peer: peer, actions: &actions)
     case .closeEpoch:
       wantsEarlyClose = wantsEarlyClose || isChanged
       return PlainMessage.empty(.closeEpoch, .reply, request: request)
@@ -66,6 +66,9 @@ extension ShardCore {
       return digest(halfPrecision: halfPrecision).encoded(request: request)
     case .inspect:
       return try inspect(IDsRequest(decoding: &reader), request: request)
+    case .checkpoint:
+      try requestCheckpoint(CheckpointRequest(decoding: &reader), peer: peer, request: request)
+      return nil
     case .durable, .follow, .version, .publish:
       throw ErrorReply(.malformed, "a shard does not answer '\(header.opcode)'; ask sync or a replica")
     }
@@ -170,6 +173,7 @@ extension ShardCore {
         "generation \(state.ownership.generation) owns the partition, the push is of generation "
           + "\(stamp.ownership.generation)", position: state.applied, generation: state.ownership.generation)
     }
+    guard stall.isEmpty else { throw ErrorReply(.busy, stall) }
     if stamp.end <= chain.state.applied {
       count("repeated")
       return ChainReply(incarnation: incarnation, state: chain.state).encoded(.push, request: request)
@@ -232,11 +236,14 @@ extension ShardCore {
     }
   }
 
-  private mutating func forget(_ forget: IDsRequest, request: UInt64, peer: PeerID) throws -> Blob? {
+  private mutating func forget(
+    _ forget: IDsRequest, request: UInt64, peer: PeerID, actions: inout [ShardAction]
+  ) throws -> Blob? {
     guard let index = tableIndex[forget.table] else {
       throw ErrorReply(
         .mismatch, "no table '\(forget.table)'; the tables are \(tables.map(\.shape.name).joined(separator: ", "))")
     }
+    actions.append(.keepForgotten(ForgottenIDs(epoch: openEpoch, table: forget.table, ids: forget.ids).encoded))
     let erased = tables[index].table.forget(forget.ids.span)
     count("forgotten", UInt64(erased))
     isChanged = true

@@ -16,6 +16,16 @@ public enum ShardAction: Sendable {
   case append(Blob)
   /// Make all appended records durable, then call `blockSynced`.
   case sync(epoch: UInt64)
+  /// Begin a new segment of the journal, so that everything before can be deleted.
+  case beginSegment
+  /// Keep for ever which ids were forgotten, durably before the next `sync` counts.
+  case keepForgotten(Blob)
+  /// Begin a checkpoint; every section that is written is told to `checkpointWritten`.
+  case checkpointBegin(name: String)
+  /// Append a section to the checkpoint.
+  case checkpointSection(Blob)
+  /// Finish the checkpoint, delete what it makes superfluous, and tell `checkpointEnded`.
+  case checkpointFinish(ShardCheckpoint)
 }
 
 /// One shard: its tables, tensors, chains and epochs.
@@ -108,6 +118,16 @@ public struct ShardCore: ~Copyable {
   var recoveringRecords: [Blob] = []
   var recoveredShape: BlockRecord.Shape?
   var counters: [String: UInt64] = [:]
+  var checkpoint: CheckpointScan?
+  var wantedCheckpoints: [(ask: CheckpointRequest, askers: [CheckpointScan.Asker])] = []
+  var nextCheckpoint: Int64 = longAgo
+  /// Bytes of blocks since the last checkpoint began.
+  var changesSinceCheckpoint = 0
+  var checkpointProblem = ""
+  /// Close the epoch although nothing changed: a checkpoint ends with it.
+  var mustClose = false
+  /// Why pushes are refused for now; empty when they are not.
+  public internal(set) var stall = ""
 
   /// An empty shard.
   ///
@@ -156,7 +176,8 @@ public struct ShardCore: ~Copyable {
       isQuiet: !isChanged && cut == nil && syncing.isEmpty,
       chains: chains.values.map { ShardStatus.Chain($0.state) }
         .sorted { ($0.consumer, $0.stream, $0.partition) < ($1.consumer, $1.stream, $1.partition) },
-      counters: counters, tables: figures, problem: problem)
+      counters: counters, tables: figures,
+      problem: [problem, stall, checkpointProblem].first { !$0.isEmpty } ?? "")
   }
 
   /// The digest of everything this shard holds.

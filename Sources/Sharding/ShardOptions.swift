@@ -41,6 +41,22 @@ public struct ShardOptions: Sendable, Equatable {
   ///
   /// Default 512 MiB; beyond it the oldest go and sync takes a new base.
   public var retainedBytes: Int = 512 << 20
+  /// How often a checkpoint is written (monotonic) when something has changed; zero for never.
+  ///
+  /// Default 10 min: a recovery reads the blocks since the last one.
+  public var checkpointEvery: Duration = .seconds(600)
+  /// A checkpoint is also written when the blocks since the last one have so many bytes.
+  ///
+  /// Default 4 GiB: bounds the disk and the time of a recovery under heavy change.
+  public var checkpointBytes: Int = 4 << 30
+  /// Rows copied into a checkpoint between two rounds of requests.
+  ///
+  /// Default 512: a few tens of microseconds.
+  public var checkpointSliceRows: Int = 512
+  /// Rows a second that a checkpoint copies while requests come in; it is faster when none do.
+  ///
+  /// Default 1,000,000: about a tenth of the thread.
+  public var checkpointRowRate: Int = 1_000_000
   /// Rows looked at by one slice of expiry.
   ///
   /// Default 4,096.

@@ -27,9 +27,11 @@ final class SimulatedShard {
   private(set) var incarnation: UInt64 = 1
   private(set) var identity: UInt64 = 1
 
-  private var journal: [Blob] = []
-  private var synced = 0
+  private var disk = SimulatedDisk()
   private var syncs: [(at: Int64, epoch: UInt64, records: Int)] = []
+  /// What the thread that writes checkpoints will have done, and when.
+  private var checkpointNews: [(at: Int64, finished: ShardCheckpoint?)] = []
+  private(set) var finishedCheckpoints = 0
   /// The disk is slow until then.
   var stalledUntil: Int64 = longAgo
 
@@ -50,8 +52,8 @@ final class SimulatedShard {
     random = SeededRandom(seed: Hashing.mix(seed ^ UInt64(options.index + 77)))
     partitionOf = Dictionary(uniqueKeysWithValues: (0..<partitions).map { (Workload.chain($0), $0) })
     core = ShardCore(options, incarnation: 1, identity: (0, 1))
-    journal.append(core.beginRun(now: 0))
-    synced = 1
+    disk.append(core.beginRun(now: 0))
+    disk.sync(upTo: 1)
   }
 
   /// Whether something is applied that a crash would lose.
@@ -80,11 +82,21 @@ final class SimulatedShard {
   func work(now: Int64) -> [(PeerID, Blob)] {
     guard isUp else { return [] }
     var actions: [ShardAction] = []
-    core.work(now: now, into: &actions)
+    core.work(now: now, isIdle: false, into: &actions)
     while let first = syncs.first, first.at <= now {
       syncs.removeFirst()
-      synced = max(synced, first.records)
-      core.blockSynced(epoch: first.epoch, into: &actions)
+      disk.sync(upTo: first.records)
+      core.blockSynced(epoch: first.epoch, journalEnd: UInt64(first.records), into: &actions)
+    }
+    while let first = checkpointNews.first, first.at <= now {
+      checkpointNews.removeFirst()
+      if let manifest = first.finished {
+        disk.finish(manifest)
+        finishedCheckpoints += 1
+        core.checkpointEnded(.success(manifest), into: &actions)
+      } else {
+        core.checkpointWritten(sections: 1)
+      }
     }
     return perform(actions, now: now)
   }
@@ -96,14 +108,25 @@ final class SimulatedShard {
       case .send(let peer, let message):
         noteReply(message)
         sends.append((peer, message))
-      case .append(let record): journal.append(record)
+      case .append(let record): disk.append(record)
+      case .beginSegment, .keepForgotten: break
+      case .checkpointBegin: disk.beginCheckpoint()
+      case .checkpointSection(let section):
+        disk.append(section: section)
+        wrote(nil, now: now)
+      case .checkpointFinish(let manifest): wrote(manifest, now: now)
       case .sync(let epoch):
         let start = max(now, stalledUntil, syncs.last?.at ?? now)
         let delay = Int64.random(in: 500_000...12_000_000, using: &random)
-        syncs.append((start + delay, epoch, journal.count))
+        syncs.append((start + delay, epoch, disk.end))
       }
     }
     return sends
+  }
+
+  private func wrote(_ finished: ShardCheckpoint?, now: Int64) {
+    let start = max(now, stalledUntil, checkpointNews.last?.at ?? now)
+    checkpointNews.append((start + Int64.random(in: 10_000...2_000_000, using: &random), finished))
   }
 
   // MARK: Crash and recovery
@@ -112,25 +135,26 @@ final class SimulatedShard {
   func crash(keeping kept: Int? = nil) {
     guard isUp else { return }
     isUp = false
-    let unsynced = journal.count - synced
-    let keep = min(unsynced, kept ?? Int.random(in: 0...unsynced, using: &random))
-    journal.removeLast(unsynced - keep)
+    let unsynced = disk.unsynced
+    disk.crash(keeping: min(unsynced, kept ?? Int.random(in: 0...unsynced, using: &random)))
     syncs = []
+    checkpointNews = []
   }
 
-  /// A new process reads the journal.
+  /// A new process reads the newest checkpoint and the blocks after it.
   func restart(now: Int64) {
     guard !isUp else { return }
     isUp = true
     incarnation += 1
     core = ShardCore(options, incarnation: incarnation, identity: (0, identity))
     do {
-      for record in journal { try core.recover(record) }
+      for section in disk.checkpoint?.sections ?? [] { try core.restore(section: ByteReader(section)) }
+      for record in disk.recordsAfterCheckpoint { try core.recover(record) }
     } catch {
       violations.append("shard \(index) cannot read its own journal: \(error)")
     }
-    journal.append(core.beginRun(now: now))
-    synced = journal.count
+    disk.append(core.beginRun(now: now))
+    disk.sync(upTo: disk.end)
     let durable = core.status().durableEpoch
     log.removeAll { $0.epoch > durable }
     applied = [:]
@@ -153,8 +177,7 @@ final class SimulatedShard {
   /// An operator restores an older state: the last blocks are gone and the journal has another identity.
   func loseJournal(records: Int) {
     crash(keeping: 0)
-    journal.removeLast(min(records, journal.count - 1))
-    synced = journal.count
+    disk.lose(records)
     identity += 1
     promised = [:]
   }

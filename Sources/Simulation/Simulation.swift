@@ -30,6 +30,7 @@ public struct Simulation {
   public var summary: String {
     let pushes = cluster.shards.map { $0.log.count }.reduce(0, +)
     return "seed \(seed): \(cluster.now / 1_000_000) ms, \(cluster.network.messages) messages, \(pushes) pushes kept, "
+      + "\(cluster.shards.map { $0.finishedCheckpoints }.reduce(0, +)) checkpoints, "
       + "\(cluster.sync.published) versions, \(cluster.sync.stores) stores, \(cluster.stoppedOwners) trainers stopped, "
       + "\(violations.isEmpty ? "all held" : "\(violations.count) violations")"
   }

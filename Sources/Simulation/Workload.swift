@@ -135,6 +135,10 @@ struct Workload {
     shard.epoch = .milliseconds(40)
     shard.copyRows = 32
     shard.retainedBytes = options.retainedBytes
+    // A scan takes several epochs, so that blocks close and crashes strike while it goes on.
+    shard.checkpointEvery = .milliseconds(170)
+    shard.checkpointSliceRows = 6
+    shard.checkpointRowRate = 2500
     shard.sweepEvery = .milliseconds(30)
     shard.sweepRows = 64
     return shard

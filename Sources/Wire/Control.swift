@@ -36,6 +36,36 @@ public struct IDsRequest: Equatable, Sendable {
   }
 }
 
+/// Asks a shard to write a checkpoint while it serves.
+public struct CheckpointRequest: Equatable, Sendable {
+  /// Its name; empty for one that the shard names and deletes in its time.
+  public var name: String
+  /// Whether all older checkpoints and blocks are deleted then, so that forgotten rows are nowhere on the disk.
+  public var compacts: Bool
+
+  /// A request for a checkpoint.
+  public init(name: String = "", compacts: Bool = false) {
+    self.name = name
+    self.compacts = compacts
+  }
+
+  /// The whole message.
+  public func encoded(request: UInt64) -> Blob {
+    var writer = ByteWriter()
+    MessageHeader(.checkpoint, request: request).encode(into: &writer)
+    writer.append(UInt32(compacts ? 1 : 0))
+    writer.append(string: name)
+    return writer.finish()
+  }
+
+  /// Reads the body.
+  public init(decoding reader: inout ByteReader) throws(DecodeError) {
+    compacts = try reader.read(UInt32.self) & 1 == 1
+    name = try reader.string(limit: 100)
+    try reader.expectEnd()
+  }
+}
+
 /// The weights a shard or a replica holds, as sums that do not depend on order (DESIGN 3.5).
 public struct DigestReply: Equatable, Sendable, Codable {
   /// Per table: its rows and the wrapping sum of its row digests.

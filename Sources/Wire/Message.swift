@@ -47,6 +47,8 @@ public enum Opcode: UInt16, Sendable, CaseIterable {
   case digest = 10
   /// Reads one row with its metadata.
   case inspect = 11
+  /// Asks for a checkpoint; answered when it is on disk.
+  case checkpoint = 12
   /// Sent unasked: how far a chain is durable.
   case durable = 16
   /// A replica asks for versions, acknowledges them, and shows it is alive.

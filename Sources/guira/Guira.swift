@@ -15,7 +15,9 @@ import Glibc
 
       Exit codes: 0 success, 1 failure, 2 wrong configuration, 64 wrong arguments, 130 interrupted.
       """,
-    subcommands: [Up.self, Status.self, Events.self, Config.self] + roleCommands)
+    subcommands: [
+      Up.self, Status.self, Events.self, Checkpoint.self, Explain.self, Forget.self, Config.self,
+    ] + roleCommands)
 
   static func main() {
     do {

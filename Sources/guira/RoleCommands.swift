@@ -24,7 +24,9 @@ struct RoleOptions: ParsableArguments {
   var log = Logger.Level.info
 
   /// Runs a role in this process until it is told to stop.
-  func run(_ role: Role) throws {
+  ///
+  /// - Parameter acceptLoss: whether a shard starts although its files are damaged.
+  func run(_ role: Role, acceptLoss: Bool = false) throws {
     guard ParentWatch.begin() else { throw ExitCode(1) }
     let instance = RoleInstance(role, index)
     let paths = StatePaths(state)
@@ -37,7 +39,8 @@ struct RoleOptions: ParsableArguments {
           "the configuration has \(known.count) of role \(role.rawValue): --index must be 0 to \(known.count - 1)",
           code: 2)
       }
-      try Roles.run(instance, configuration: configuration, state: paths, logger: logger)
+      try Roles.run(
+        instance, configuration: configuration, state: paths, logger: logger, acceptLoss: acceptLoss)
     } catch {
       // Under a supervisor stderr is the log, and its last line what the operator is told.
       if ParentWatch.isSupervised { logger.critical("\((error as? Failure)?.message ?? "\(error)")") }
@@ -53,7 +56,13 @@ struct ShardCommand: ParsableCommand {
     commandName: "shard", abstract: "Runs one parameter server.",
     discussion: "Example:\n  guira shard --config cluster.yaml --state /var/lib/guira --index 0")
   @OptionGroup var options: RoleOptions
-  func run() throws { try options.run(.shard) }
+  @Flag(
+    help: """
+      Start although the journal or a checkpoint is damaged, with what is left. Without it the shard refuses and says \
+      what would be lost.
+      """)
+  var acceptLoss = false
+  func run() throws { try options.run(.shard, acceptLoss: acceptLoss) }
 }
 
 struct JoinerCommand: ParsableCommand {

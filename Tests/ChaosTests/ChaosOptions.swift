@@ -61,7 +61,7 @@ struct ChaosOptions {
       tables:
         defaults: {timeToLive: never}
         overrides: {\(Self.counted): {admission: {count: \(Self.threshold)}}}
-      shards: {count: \(Self.shards), epoch: 250ms}
+      shards: {count: \(Self.shards), epoch: 250ms, checkpointEvery: 1s}
       trainers: {count: \(Self.trainers)}
       streams:
         examples: {partitions: \(Self.partitions)}

@@ -38,6 +38,7 @@ final class ChaosRun {
   static let shardPoints: [(point: FaultPoint, passages: ClosedRange<Int>)] = [
     (.pushHalf, 1...400), (.pushApplied, 1...400), (.blockHalf, 1...20), (.blockTorn, 1...12), (.blockWritten, 1...6),
     (.blockSyncing, 1...6), (.blockSynced, 1...6), (.acknowledgeHalf, 1...6), (.claimTaken, 1...2),
+    (.checkpointWritten, 1...2), (.checkpointRenamed, 1...2), (.checkpointPublished, 1...2), (.checkpointPruned, 1...2),
   ]
 
   init(_ options: ChaosOptions, root: String, httpPort: Int, events: String) throws {

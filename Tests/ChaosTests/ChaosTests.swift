@@ -22,7 +22,7 @@ import Testing
     #expect(report.endings == [])
     if options.faults >= 100 {
       let unhit = Set(report.phases.filter { $0.kills > 0 }.map(\.name))
-      #expect(unhit.isSuperset(of: ["push", "block write", "fsync", "acknowledgement", "claim"]))
+      #expect(unhit.isSuperset(of: ["push", "block write", "fsync", "acknowledgement", "claim", "checkpoint"]))
       #expect(Fault.allCases.allSatisfy { report.faults[$0.rawValue, default: 0] > 0 })
     }
   }

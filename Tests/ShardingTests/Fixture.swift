@@ -17,14 +17,14 @@ final class ShardFixture {
   var actions: [ShardAction] = []
   var now: Int64 = 1_000_000_000
 
-  init(shards: Int = 1, index: Int = 0) {
+  init(shards: Int = 1, index: Int = 0, checkpointSliceRows: Int = 512) {
     func segments(_ width: Int) -> [Segment] {
       [
         Segment(
           name: "w", width: width, initializer: .uniform(0.1), optimizer: OptimizerOptions(rule: .sgd, learningRate: 1))
       ]
     }
-    let options = ShardOptions(
+    var options = ShardOptions(
       index: index, map: ClusterMap(shardCount: shards), seed: 3,
       tables: [
         TableOptions(name: "user", seed: 3, segments: segments(2)),
@@ -35,6 +35,7 @@ final class ShardFixture {
           tensor: DenseTensor(name: "bias", shape: [2], initial: .zeros),
           optimizer: DenseOptimizerOptions(rule: .sgd, learningRate: 1))
       ])
+    options.checkpointSliceRows = checkpointSliceRows
     core = ShardCore(options, incarnation: 5, identity: (6, 7))
     _ = core.beginRun(now: now)
   }

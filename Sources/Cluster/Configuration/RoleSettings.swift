@@ -14,6 +14,14 @@ public struct ShardsSettings: Sendable, Equatable, Settings {
   ///
   /// Default 512MiB.
   public var blockBytes = 512 << 20
+  /// How often a shard writes a checkpoint of all its rows, running time; only when something has changed.
+  ///
+  /// Default 10m: a shard that comes back reads the newest checkpoint and the blocks after it.
+  public var checkpointEvery: Duration = .seconds(600)
+  /// How many checkpoints of its own a shard keeps, and the blocks after the oldest of them.
+  ///
+  /// Default 2: when one is damaged, the other and its blocks hold everything.
+  public var keepCheckpoints = 2
 
   /// The defaults.
   public init() {}
@@ -22,6 +30,8 @@ public struct ShardsSettings: Sendable, Equatable, Settings {
     section.value("count", &count, .integer(1...1024))
     section.value("epoch", &epoch, .duration(.milliseconds(10) ... .seconds(60)))
     section.value("blockBytes", &blockBytes, .size(1 << 20...1 << 40))
+    section.value("checkpointEvery", &checkpointEvery, .duration(.milliseconds(100) ... .seconds(30 * 86_400)))
+    section.value("keepCheckpoints", &keepCheckpoints, .integer(1...1000))
   }
 }
 

@@ -77,6 +77,7 @@ public struct ClusterPlan: Sendable {
       index: index, map: map, seed: configuration.cluster.seed, tables: tables, tensors: tensors)
     options.epoch = configuration.shards.epoch
     options.retainedBytes = configuration.shards.blockBytes
+    options.checkpointEvery = configuration.shards.checkpointEvery
     return options
   }
 

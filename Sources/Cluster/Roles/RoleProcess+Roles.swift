@@ -14,13 +14,22 @@ internal import Wire
 extension RoleProcess {
   func runShard(_ board: StatusBoard) throws {
     var options = ShardServerOptions(
-      shard: plan.shard(instance.index), endpoint: endpoints.shard(instance.index),
-      journalDirectory: "\(directory)/journal")
+      shard: plan.shard(instance.index), endpoint: endpoints.shard(instance.index), directory: directory)
     options.isDurable = plan.configuration.cluster.durability == .epoch
+    options.keepCheckpoints = plan.configuration.shards.keepCheckpoints
+    options.acceptLoss = acceptLoss
     let server = ShardServer(options)
     StopSignal.onSignal { server.stop() }
     try server.run(
-      onReady: { [logger] in logger.info("ready", metadata: ["replayedRecords": "\($0)"]) },
+      onReady: { [logger] recovery in
+        for loss in recovery.acceptedLosses { logger.warning("accepted a loss", metadata: ["loss": "\(loss)"]) }
+        logger.info(
+          "ready",
+          metadata: [
+            "checkpoint": "\(recovery.checkpoint ?? "none")", "checkpointRows": "\(recovery.checkpointRows)",
+            "replayedRecords": "\(recovery.records)",
+          ])
+      },
       onStatus: { [instance] status in
         var report = RoleStatus(instance, state: StopSignal.wasSent ? .stopping : .ready, message: status.problem)
         report.counters[StatusKey.rows] = Double(status.tables.values.reduce(0) { $0 + $1.rows })

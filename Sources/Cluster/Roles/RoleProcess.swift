@@ -17,12 +17,16 @@ public struct RoleProcess: Sendable {
   public let endpoints: Endpoints
   /// The role's log.
   public let logger: Logger
+  /// Whether a shard starts although its files are damaged, with what is left.
+  let acceptLoss: Bool
 
   /// Prepares a role and makes its directory.
   public init(
-    _ instance: RoleInstance, configuration: ClusterConfiguration, paths: StatePaths, logger: Logger
+    _ instance: RoleInstance, configuration: ClusterConfiguration, paths: StatePaths, logger: Logger,
+    acceptLoss: Bool = false
   ) throws {
     self.instance = instance
+    self.acceptLoss = acceptLoss
     plan = try ClusterPlan(configuration)
     self.paths = paths
     try paths.makeSocketDirectory()

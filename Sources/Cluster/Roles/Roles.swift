@@ -8,8 +8,11 @@ public enum Roles {
   /// Runs a role until SIGTERM or SIGINT.
   /// - Throws: what ends it; a supervisor starts it again.
   public static func run(
-    _ instance: RoleInstance, configuration: ClusterConfiguration, state: StatePaths, logger: Logger
+    _ instance: RoleInstance, configuration: ClusterConfiguration, state: StatePaths, logger: Logger,
+    acceptLoss: Bool = false
   ) throws {
-    try RoleProcess(instance, configuration: configuration, paths: state, logger: logger).run()
+    try RoleProcess(
+      instance, configuration: configuration, paths: state, logger: logger, acceptLoss: acceptLoss
+    ).run()
   }
 }

@@ -1,0 +1,185 @@
+// Bringing an older state back, while the shard does not run: the checkpoint is read into a core, what was forgotten since
+// is taken out, and the result is written as the newest checkpoint of a journal with a new identity. The restore counts
+// when that checkpoint is finished; a crash before leaves the state as it was.
+
+public import Base
+internal import Embeddings
+internal import Journal
+internal import Wire
+
+/// Where a restored shard goes on reading, instead of where the checkpoint stood.
+public struct SkipTo: Sendable, Equatable {
+  /// The position for every partition that has none of its own; nil for the checkpoint's.
+  public var all: Position?
+  /// Positions by partition.
+  public var partitions: [UInt64: Position] = [:]
+
+  /// Goes on where the checkpoint stood.
+  public init() {}
+
+  func position(of chain: ChainKey) -> Position? { partitions[chain.partition] ?? all }
+}
+
+/// What a restore did.
+public struct RestoreSummary: Sendable, Equatable {
+  /// The checkpoint that the shard will come back from.
+  public var checkpoint: ShardCheckpoint
+  /// The checkpoint of the state before; nil when that could not be read or was not wanted.
+  public var saved: String?
+  /// Why the state before could not be saved.
+  public var saveProblem: String?
+  /// How many rows were taken out because they were forgotten after the checkpoint.
+  public var forgottenAgain = 0
+  /// Examples that are not trained on again although the checkpoint does not have them: chains and their skips.
+  public var skipped: [ShardCheckpoint.Chain] = []
+}
+
+/// Restores one shard that does not run; the caller holds its directory.
+public struct CheckpointRestore {
+  private let options: ShardOptions
+  private let files: ShardFiles
+
+  /// A restore into the files of a shard.
+  public init(_ options: ShardOptions, files: ShardFiles) {
+    self.options = options
+    self.files = files
+  }
+
+  /// Makes a checkpoint the state of the shard.
+  ///
+  /// - Parameters:
+  ///   - name: a finished checkpoint of this shard.
+  ///   - savesCurrent: whether the state that is left is first kept as a checkpoint of its own.
+  /// - Throws: `JournalError`, `RecoveryError`; the state is as before then.
+  public func run(name: String, skipTo: SkipTo = SkipTo(), savesCurrent: Bool = true) throws -> RestoreSummary {
+    _ = try Checkpoints.verify(directory: files.checkpoints, name: name)
+    var last = try newestEpoch()
+    var (saved, saveProblem): (String?, String?) = (nil, nil)
+    if savesCurrent {
+      do {
+        let manifest = try saveCurrent()
+        saved = manifest.name
+        last = max(last, manifest.epoch)
+      } catch { saveProblem = "\(error)" }
+    }
+    var recovery = ShardRecovery(options, files: files, acceptLoss: true)
+    let writer = JournalBox(try JournalWriter(directory: files.journal, acceptLoss: true))
+    // Before the checkpoint counts: who comes back meanwhile begins anew, and nothing else has changed yet.
+    try writer.writer.renewIdentity()
+    try writer.writer.beginSegment()
+    let core = CoreBox(ShardCore(options, incarnation: 1, identity: (0, 0)))
+    _ = try recovery.read(name, into: core)
+    let epoch = core.core.status().durableEpoch
+    let forgotten = try readForgotten().filter { $0.epoch > epoch }
+    let erased = forgotten.reduce(0) { $0 + core.core.forgetAgain($1) }
+    let before = core.core.chains
+    core.core.beginAnew(after: max(last, epoch), skipTo)
+    let restored = try Self.write(
+      core, named: "\(ShardCheckpoint.automaticPrefix)restored-\(max(last, epoch))", writer: writer, files: files)
+    try deleteOthers(than: restored)
+    try writer.writer.deleteSegments(before: restored.journalOffset)
+    var summary = RestoreSummary(checkpoint: restored, saved: saved, saveProblem: saveProblem, forgottenAgain: erased)
+    summary.skipped = restored.chains.filter { chain in
+      before.values.contains {
+        ShardCheckpoint.Chain($0.state) != chain && $0.state.chain.consumer == chain.consumer
+          && $0.state.chain.stream == chain.stream && $0.state.chain.partition == chain.partition
+      }
+    }
+    return summary
+  }
+
+  /// Reads the shard as it would start and keeps that as a checkpoint that retention leaves alone.
+  private func saveCurrent() throws -> ShardCheckpoint {
+    var recovery = ShardRecovery(options, files: files, acceptLoss: false)
+    let (writer, core) = try recovery.run(JournalOptions(), incarnation: 1)
+    try writer.writer.append(core.core.beginRun(now: 0).bytes)
+    let epoch = core.core.status().epoch
+    return try Self.write(core, named: "before-restore-\(epoch)", writer: writer, files: files)
+  }
+
+  /// Automatic checkpoints of what was before would be gone on from, with blocks that are no longer there.
+  private func deleteOthers(than restored: ShardCheckpoint) throws {
+    for info in try Checkpoints.list(directory: files.checkpoints).checkpoints where info.name != restored.name {
+      guard try ShardCheckpoint(reading: info.name, in: files).isAutomatic else { continue }
+      try Checkpoints.delete(directory: files.checkpoints, name: info.name)
+    }
+  }
+
+  /// The newest epoch that the files know of, also those that are damaged further on.
+  private func newestEpoch() throws -> UInt64 {
+    var newest: UInt64 = 0
+    for info in try Checkpoints.list(directory: files.checkpoints).checkpoints {
+      newest = max(newest, try ShardCheckpoint(reading: info.name, in: files).epoch)
+    }
+    guard let bounds = try? JournalReader.bounds(directory: files.journal) else { return newest }
+    do throws(JournalError) {
+      var reader = try JournalReader(directory: files.journal, from: bounds.lowerBound)
+      while let record = try reader.next() {
+        if case .end(let epoch, _)? = try? BlockRecord.parse(record.payload) { newest = max(newest, epoch) }
+      }
+    } catch {
+      // Behind damage there may be more; numbers are plenty.
+      newest += 1_000_000
+    }
+    return newest
+  }
+
+  private func readForgotten() throws -> [ForgottenIDs] {
+    guard Files.exists(files.forgotten) else { return [] }
+    var reader = try JournalReader(directory: files.forgotten, from: 0)
+    var forgotten: [ForgottenIDs] = []
+    while let record = try reader.next() { forgotten.append(try ForgottenIDs(record.payload)) }
+    return forgotten
+  }
+
+  /// Writes a checkpoint of a core that serves nobody.
+  private static func write(
+    _ core: CoreBox, named name: String, writer: JournalBox, files: ShardFiles
+  ) throws -> ShardCheckpoint {
+    core.core.requestCheckpoint(CheckpointRequest(name: name), peer: PeerID([]), request: 0)
+    var checkpoint = try CheckpointWriter(directory: files.checkpoints, name: name)
+    while true {
+      var actions: [ShardAction] = []
+      core.core.work(now: Clocks.monotonic(), into: &actions)
+      var place = 0
+      while place < actions.count {
+        switch actions[place] {
+        case .append(let record): try writer.writer.append(record.bytes)
+        case .sync(let epoch):
+          try writer.writer.sync()
+          core.core.blockSynced(epoch: epoch, journalEnd: writer.writer.syncedEnd, into: &actions)
+        case .checkpointSection(let section):
+          try checkpoint.append(section.bytes)
+          core.core.checkpointWritten(sections: 1)
+        case .checkpointFinish(var manifest):
+          manifest.finished = Clocks.wall()
+          try checkpoint.finish(manifest: Blob(manifest.json))
+          return manifest
+        case .send, .beginSegment, .keepForgotten, .checkpointBegin: break
+        }
+        place += 1
+      }
+    }
+  }
+}
+
+extension ShardCore {
+  /// Erases ids once more; gives how many were there.
+  fileprivate mutating func forgetAgain(_ forgotten: ForgottenIDs) -> Int {
+    guard let index = tableIndex[forgotten.table] else { return 0 }
+    return tables[index].table.forget(forgotten.ids.span)
+  }
+
+  /// Goes on with epochs that nobody has seen, from other positions where those are given.
+  fileprivate mutating func beginAnew(after epoch: UInt64, _ skipTo: SkipTo) {
+    openEpoch = epoch + 1
+    durableEpoch = epoch
+    oldestRetained = openEpoch
+    isChanged = true
+    for key in chains.keys {
+      guard let position = skipTo.position(of: key) else { continue }
+      chains[key]?.state.applied = position
+      chains[key]?.state.durable = position
+    }
+  }
+}

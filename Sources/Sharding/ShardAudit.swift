@@ -1,0 +1,42 @@
+// Looking at a shard's files: which checkpoints there are, and whether every byte verifies.
+
+internal import Base
+public import Journal
+
+/// Reads a shard's files without changing them.
+public enum ShardAudit {
+  /// The finished checkpoints, oldest first, with their sizes in bytes, and what is damaged, in words.
+  public static func checkpoints(
+    in files: ShardFiles
+  ) throws -> (checkpoints: [(manifest: ShardCheckpoint, bytes: UInt64)], damaged: [String]) {
+    let listing = try Checkpoints.list(directory: files.checkpoints)
+    var found: [(ShardCheckpoint, UInt64)] = []
+    var damaged = listing.damaged.map(\.description)
+    for info in listing.checkpoints {
+      do { found.append((try ShardCheckpoint(reading: info.name, in: files), info.bytes)) } catch {
+        damaged.append("\(error)")
+      }
+    }
+    return (found, damaged)
+  }
+
+  /// Reads a checkpoint through.
+  /// - Throws: `JournalError.damaged` with file and offset where a bit is wrong.
+  public static func verify(checkpoint name: String, in files: ShardFiles) throws(JournalError) {
+    _ = try Checkpoints.verify(directory: files.checkpoints, name: name)
+  }
+
+  /// Reads all blocks through; gives how many bytes they have.
+  /// - Throws: `JournalError.damaged` with file and offset where a bit is wrong.
+  public static func verifyJournal(in files: ShardFiles) throws(JournalError) -> UInt64 {
+    let bounds = try JournalReader.bounds(directory: files.journal)
+    var reader = try JournalReader(directory: files.journal, from: bounds.lowerBound)
+    while try reader.next() != nil {}
+    return reader.offset - bounds.lowerBound
+  }
+
+  /// Deletes a checkpoint, damaged or not.
+  public static func delete(checkpoint name: String, in files: ShardFiles) throws(JournalError) {
+    try Checkpoints.delete(directory: files.checkpoints, name: name)
+  }
+}

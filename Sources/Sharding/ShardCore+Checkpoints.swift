@@ -1,0 +1,180 @@
+// Checkpoints while serving (DESIGN 3.4): rows leave in slices between requests, and the blocks of the epochs that close
+// meanwhile follow them, up to the epoch that was open when the scan ended. Read in the order they were written, they are
+// the state at the end of that epoch. The manifest is ordered when that epoch is durable, so a checkpoint never holds
+// what a crash could still undo.
+
+internal import Base
+internal import Embeddings
+public import Wire
+
+/// A checkpoint under way.
+struct CheckpointScan {
+  /// Someone who asked for it.
+  struct Asker {
+    var peer: PeerID
+    var request: UInt64
+  }
+
+  let name: String
+  let compacts: Bool
+  let beginEpoch: UInt64
+  let began: Int64
+  var askers: [Asker]
+  var table = 0
+  var cursor = TableCursor()
+  var rows: [Int]
+  var scanned = 0
+  /// The epoch open when the scan ended.
+  var endEpoch: UInt64?
+  /// The chains at the end of `endEpoch`.
+  var chains: [ChainState] = []
+  /// Sections that are not written yet; the scan waits when there are many.
+  var unwritten = 0
+  var isFinishing = false
+
+  static let unwrittenLimit = 64
+}
+
+extension ShardCore {
+  /// Whether rows are being scanned, so that the shell should not sleep.
+  var isScanning: Bool {
+    guard let scan = checkpoint else { return false }
+    return scan.endEpoch == nil && scan.unwritten < CheckpointScan.unwrittenLimit
+  }
+
+  mutating func requestCheckpoint(_ ask: CheckpointRequest, peer: PeerID, request: UInt64) {
+    let asker = CheckpointScan.Asker(peer: peer, request: request)
+    // Begun after it was asked for, so that it holds all that the asker knows of.
+    if let place = wantedCheckpoints.firstIndex(where: { $0.ask == ask }) {
+      wantedCheckpoints[place].askers.append(asker)
+    } else {
+      wantedCheckpoints.append((ask, [asker]))
+    }
+  }
+
+  /// Begins a checkpoint when one is due, and goes on with the one under way.
+  mutating func workOnCheckpoint(now: Int64, isIdle: Bool, into actions: inout [ShardAction]) {
+    if checkpoint == nil { beginCheckpointIfDue(now: now, into: &actions) }
+    guard var scan = checkpoint, scan.endEpoch == nil else { return }
+    checkpoint = nil
+    scanSlice(&scan, now: now, isIdle: isIdle, into: &actions)
+    checkpoint = scan
+  }
+
+  private mutating func beginCheckpointIfDue(now: Int64, into actions: inout [ShardAction]) {
+    if nextCheckpoint == longAgo { nextCheckpoint = now + options.checkpointEvery.nanoseconds }
+    let isDue =
+      options.checkpointEvery > .zero && changesSinceCheckpoint > 0
+      && (now >= nextCheckpoint || changesSinceCheckpoint >= options.checkpointBytes)
+    guard isDue || !wantedCheckpoints.isEmpty else { return }
+    let wanted = wantedCheckpoints.isEmpty ? nil : wantedCheckpoints.removeFirst()
+    let ownName = "\(ShardCheckpoint.automaticPrefix)\(openEpoch)-\(String(incarnation, radix: 36))"
+    let name = wanted.map { $0.ask.name.isEmpty ? ownName : $0.ask.name } ?? ownName
+    nextCheckpoint = now + options.checkpointEvery.nanoseconds
+    changesSinceCheckpoint = 0
+    checkpoint = CheckpointScan(
+      name: name, compacts: wanted?.ask.compacts ?? false, beginEpoch: openEpoch, began: now,
+      askers: wanted?.askers ?? [], rows: Array(repeating: 0, count: tables.count))
+    actions.append(.checkpointBegin(name: name))
+    addSection(BlockRecord.encode(shape), into: &actions)
+    for record in dense.all(epoch: openEpoch) { addSection(record, into: &actions) }
+  }
+
+  private mutating func scanSlice(
+    _ scan: inout CheckpointScan, now: Int64, isIdle: Bool, into actions: inout [ShardAction]
+  ) {
+    // Beside requests the scan keeps to a rate, so that they hardly feel it; alone it goes as fast as it can be written.
+    let allowed = Double(now - scan.began) / 1e9 * Double(options.checkpointRowRate)
+    guard isIdle || Double(scan.scanned) < allowed, scan.unwritten < CheckpointScan.unwrittenLimit else { return }
+    while scan.table < tables.count {
+      var writer = ByteWriter(capacity: 1 << 16)
+      BlockRecord.begin(.table, number: scan.table, epoch: scan.beginEpoch, into: &writer)
+      let before = scan.cursor.rows
+      guard tables[scan.table].table.scan(cursor: &scan.cursor, rows: options.checkpointSliceRows, into: &writer)
+      else {
+        scan.table += 1
+        scan.cursor = TableCursor()
+        continue
+      }
+      scan.rows[scan.table] = scan.cursor.rows
+      scan.scanned += scan.cursor.rows - before
+      scan.unwritten += 1
+      actions.append(.checkpointSection(writer.finish()))
+      return
+    }
+    // What the rows hold of the open epoch is whole when that epoch's block follows them.
+    scan.endEpoch = openEpoch
+    wantsEarlyClose = true
+    mustClose = true
+  }
+
+  /// Adds a section to the checkpoint under way.
+  mutating func addSection(_ record: Blob, into actions: inout [ShardAction]) {
+    checkpoint?.unwritten += 1
+    actions.append(.checkpointSection(record))
+  }
+
+  /// Adds a record of a block that closed since the scan began.
+  mutating func addToCheckpoint(_ record: Blob, epoch: UInt64, into actions: inout [ShardAction]) {
+    guard let scan = checkpoint, epoch >= scan.beginEpoch, epoch <= scan.endEpoch ?? .max else { return }
+    addSection(record, into: &actions)
+  }
+
+  /// The block of an epoch is durable: the checkpoint that ends with it can be finished.
+  mutating func finishCheckpoint(epoch: UInt64, journalEnd: UInt64, into actions: inout [ShardAction]) {
+    guard var scan = checkpoint, scan.endEpoch == epoch, !scan.isFinishing else { return }
+    scan.isFinishing = true
+    checkpoint = scan
+    let manifest = ShardCheckpoint(
+      name: scan.name, shard: options.index, shardCount: options.map.shardCount, beginEpoch: scan.beginEpoch,
+      epoch: epoch, journalOffset: journalEnd,
+      tables: zip(tables, scan.rows).map { ShardCheckpoint.TableRows(name: $0.shape.name, rows: $1) },
+      chains: scan.chains.map(ShardCheckpoint.Chain.init), compacts: scan.compacts)
+    actions.append(.checkpointFinish(manifest))
+  }
+
+  /// Sections of the checkpoint under way were written.
+  public mutating func checkpointWritten(sections: Int) {
+    checkpoint?.unwritten -= sections
+  }
+
+  /// The checkpoint under way is finished, or was given up with a reason.
+  public mutating func checkpointEnded(_ result: Result<ShardCheckpoint, ErrorReply>, into actions: inout [ShardAction])
+  {
+    guard let scan = checkpoint else { return }
+    checkpoint = nil
+    mustClose = false
+    switch result {
+    case .success(let manifest):
+      count("checkpoints")
+      checkpointProblem = ""
+      for asker in scan.askers {
+        let reply = PlainMessage.text(.checkpoint, manifest.json, request: asker.request)
+        actions.append(.send(asker.peer, reply))
+      }
+    case .failure(let error):
+      count("failedCheckpoints")
+      checkpointProblem = error.message
+      for asker in scan.askers {
+        actions.append(.send(asker.peer, error.encoded(opcode: .checkpoint, request: asker.request)))
+      }
+    }
+  }
+}
+
+extension ShardCheckpoint.Chain {
+  init(_ state: ChainState) {
+    self.init(
+      consumer: state.chain.consumer, stream: state.chain.stream, partition: state.chain.partition,
+      high: state.applied.high, low: state.applied.low, examples: state.exampleCount)
+  }
+}
+
+extension ShardCore {
+  /// Makes room for the rows a checkpoint announces, so that no table grows while they come.
+  mutating func reserve(_ announced: [ShardCheckpoint.TableRows]) {
+    for table in announced {
+      if let index = tableIndex[table.name] { tables[index].table.reserve(rows: table.rows) }
+    }
+  }
+}

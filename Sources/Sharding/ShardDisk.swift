@@ -1,0 +1,245 @@
+// The shard's hands on the disk: one thread writes and syncs the journal, one writes checkpoints, so that neither an fsync
+// nor gigabytes of sections ever delay a pull. Orders go in and news come out through mailboxes.
+//
+// A full disk stops nothing for good: the journal's thread keeps what it was given and tries again until there is space.
+
+internal import Base
+internal import Journal
+internal import Wire
+
+/// What the disk's threads tell the shard.
+enum DiskNews: Sendable {
+  /// The block of an epoch is durable; the journal's end then.
+  case synced(epoch: UInt64, journalEnd: UInt64)
+  /// The disk is full (in words), or no longer (nil).
+  case full(String?)
+  /// The journal cannot go on.
+  case failed(String)
+  /// So many sections of the checkpoint were written.
+  case written(sections: Int)
+  /// The checkpoint is on the disk, and blocks before an offset are superfluous; or it was given up.
+  case checkpoint(Result<ShardCheckpoint, ErrorReply>, deleteBefore: UInt64)
+}
+
+/// The threads that write a shard's files.
+final class ShardDisk {
+  private enum JournalOrder: Sendable {
+    case append(Blob)
+    case sync(epoch: UInt64)
+    case beginSegment
+    case keepForgotten(Blob)
+    case delete(before: UInt64)
+  }
+
+  private enum CheckpointOrder: Sendable {
+    case begin(name: String)
+    case section(Blob)
+    case finish(ShardCheckpoint)
+  }
+
+  /// What the threads say; its descriptor wakes the shard's thread.
+  let news = Mailbox<DiskNews>(bound: 1 << 16)
+  private let journal = Mailbox<JournalOrder>(bound: 1 << 16)
+  private let checkpoints = Mailbox<CheckpointOrder>(bound: 2 * CheckpointScan.unwrittenLimit)
+  private let threads: [OwnedThread]
+
+  init(_ writer: JournalBox, files: ShardFiles, shard: Int, isDurable: Bool, keepCheckpoints: Int) {
+    let (news, journal, checkpoints) = (news, journal, checkpoints)
+    threads = [
+      OwnedThread(named: "journal-\(shard)") {
+        JournalThread(writer: writer, files: files, news: news, orders: journal).run()
+      },
+      OwnedThread(named: "checkpoint-\(shard)") {
+        var thread = CheckpointThread(
+          files: files, isDurable: isDurable, keep: keepCheckpoints, news: news, orders: checkpoints)
+        thread.run()
+      },
+    ]
+  }
+
+  /// Ends the threads; the journal's thread first writes what it was given, unless the disk is full.
+  func stop() {
+    journal.close()
+    checkpoints.close()
+    for thread in threads { thread.join() }
+  }
+
+  /// Hands an action over; a full mailbox means the disk is far behind: the shard waits, which slows trainers down.
+  func perform(_ action: ShardAction) throws(RecoveryError) {
+    let isTaken =
+      switch action {
+      case .send: true
+      case .append(let record): journal.put(.append(record))
+      case .sync(let epoch): journal.put(.sync(epoch: epoch))
+      case .beginSegment: journal.put(.beginSegment)
+      case .keepForgotten(let record): journal.put(.keepForgotten(record))
+      case .checkpointBegin(let name): checkpoints.put(.begin(name: name))
+      case .checkpointSection(let section): checkpoints.put(.section(section))
+      case .checkpointFinish(let manifest): checkpoints.put(.finish(manifest))
+      }
+    if !isTaken { throw RecoveryError(description: "a thread that writes the shard's files has ended") }
+  }
+
+  /// Deletes blocks that checkpoints made superfluous.
+  func deleteBlocks(before offset: UInt64) { _ = journal.put(.delete(before: offset)) }
+
+  // MARK: The journal's thread
+
+  private struct JournalThread {
+    let writer: JournalBox
+    let files: ShardFiles
+    let news: Mailbox<DiskNews>
+    let orders: Mailbox<JournalOrder>
+
+    func run() {
+      do throws(JournalError) {
+        while true {
+          let batch = orders.waitAll(timeout: .seconds(1))
+          if batch.isEmpty, orders.isClosed { return }
+          for order in batch { try perform(order) }
+        }
+      } catch {
+        _ = news.put(.failed("the journal cannot be written: \(error)"))
+        orders.close()
+      }
+    }
+
+    private func perform(_ order: JournalOrder) throws(JournalError) {
+      switch order {
+      case .append(let record):
+        try insist { () throws(JournalError) in _ = try writer.writer.append(record.bytes) }
+        if FaultPoint.blockHalf.isDue {
+          try writer.writer.flush()
+          FaultPoint.blockHalf.die()
+        }
+      case .sync(let epoch):
+        if FaultPoint.blockWritten.isDue {
+          try writer.writer.flush()
+          FaultPoint.blockWritten.die()
+        }
+        try insist { () throws(JournalError) in try writer.writer.sync() }
+        FaultPoint.blockSynced.pass()
+        _ = news.put(.synced(epoch: epoch, journalEnd: writer.writer.syncedEnd))
+      case .beginSegment: try insist { () throws(JournalError) in try writer.writer.beginSegment() }
+      case .keepForgotten(let record):
+        try insist { () throws(JournalError) in
+          // Opened for each: to forget is rare, and no file is held for it.
+          var kept = try JournalWriter(directory: files.forgotten)
+          _ = try kept.append(record.bytes)
+          try kept.sync()
+        }
+      case .delete(let offset): try insist { () throws(JournalError) in try writer.writer.deleteSegments(before: offset) }
+      }
+    }
+
+    /// Does `body` until the disk has space for it; the same call goes on where it stopped.
+    private func insist(_ body: () throws(JournalError) -> Void) throws(JournalError) {
+      var isFull = false
+      while true {
+        do throws(JournalError) {
+          try body()
+          if isFull { _ = news.put(.full(nil)) }
+          return
+        } catch {
+          guard case .diskFull = error, !orders.isClosed else { throw error }
+          if !isFull { _ = news.put(.full("\(error)")) }
+          isFull = true
+          orders.pause(.milliseconds(200))
+        }
+      }
+    }
+  }
+
+  // MARK: The checkpoints' thread
+
+  private struct CheckpointThread: ~Copyable {
+    let files: ShardFiles
+    let isDurable: Bool
+    let keep: Int
+    let news: Mailbox<DiskNews>
+    let orders: Mailbox<CheckpointOrder>
+    private var writer: CheckpointWriter?
+    private var unsynced = 0
+
+    init(
+      files: ShardFiles, isDurable: Bool, keep: Int, news: Mailbox<DiskNews>, orders: Mailbox<CheckpointOrder>
+    ) {
+      self.files = files
+      self.isDurable = isDurable
+      self.keep = keep
+      self.news = news
+      self.orders = orders
+    }
+
+    mutating func run() {
+      while true {
+        let batch = orders.waitAll(timeout: .seconds(1))
+        if orders.isClosed { return }
+        var sections = 0
+        for order in batch {
+          if case .section = order { sections += 1 }
+          do { try perform(order) } catch { giveUp(error) }
+        }
+        if sections > 0 { _ = news.put(.written(sections: sections)) }
+      }
+    }
+
+    private mutating func perform(_ order: CheckpointOrder) throws {
+      switch order {
+      case .begin(let name):
+        try writer.take()?.cancel()
+        unsynced = 0
+        writer = try CheckpointWriter(directory: files.checkpoints, name: name, durable: isDurable)
+      case .section(let section):
+        guard writer != nil else { return }
+        try writer?.append(section.bytes)
+        unsynced += section.count
+        // Spread over the time of the scan; at the end the disk would be taken away from the journal.
+        if unsynced > 32 << 20 {
+          try writer?.sync()
+          unsynced = 0
+        }
+      case .finish(var manifest):
+        guard let writer = writer.take() else { return }
+        manifest.finished = Clocks.wall()
+        FaultPoint.checkpointWritten.pass()
+        try writer.finish(manifest: Blob(manifest.json))
+        FaultPoint.checkpointPublished.pass()
+        let offset = try retain(after: manifest)
+        FaultPoint.checkpointPruned.pass()
+        _ = news.put(.checkpoint(.success(manifest), deleteBefore: offset))
+      }
+    }
+
+    private mutating func giveUp(_ error: any Error) {
+      guard let failed = writer.take() else {
+        // It could not even begin.
+        _ = news.put(.checkpoint(.failure(Self.reply(error)), deleteBefore: 0))
+        return
+      }
+      try? failed.cancel()
+      _ = news.put(.checkpoint(.failure(Self.reply(error)), deleteBefore: 0))
+    }
+
+    private static func reply(_ error: any Error) -> ErrorReply {
+      ErrorReply(.busy, "the checkpoint was given up: \(error)")
+    }
+
+    /// Deletes superfluous checkpoints; gives the offset before which blocks are superfluous too.
+    private func retain(after newest: ShardCheckpoint) throws -> UInt64 {
+      var kept = newest.journalOffset
+      var automatic = 0
+      for info in try Checkpoints.list(directory: files.checkpoints).checkpoints.reversed()
+      where info.name != newest.name {
+        let manifest = try ShardCheckpoint(reading: info.name, in: files)
+        if manifest.isAutomatic { automatic += 1 }
+        if newest.compacts || manifest.isAutomatic && automatic >= keep {
+          try Checkpoints.delete(directory: files.checkpoints, name: info.name)
+        } else if manifest.isAutomatic {
+          kept = min(kept, manifest.journalOffset)
+        }
+      }
+      return kept
+    }
+  }
+}
