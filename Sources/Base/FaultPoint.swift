@@ -35,6 +35,8 @@ public enum FaultPoint: String, CaseIterable, Sendable {
   case checkpointPublished = "checkpoint.published"
   /// Older checkpoints are deleted; the blocks before them are not.
   case checkpointPruned = "checkpoint.pruned"
+  /// A journal no longer names its oldest segments, whose files are still there.
+  case segmentUnnamed = "segment.unnamed"
   /// A trainer has sent a message to one shard, and the others of its kind not yet.
   case sendHalf = "send.half"
 

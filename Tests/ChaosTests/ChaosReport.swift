@@ -44,7 +44,7 @@ struct ChaosReport: Codable {
     case .blockSyncing: "fsync"
     case .blockSynced, .acknowledgeHalf: "acknowledgement"
     case .claimTaken: "claim"
-    case .checkpointWritten, .checkpointRenamed, .checkpointPublished, .checkpointPruned: "checkpoint"
+    case .checkpointWritten, .checkpointRenamed, .checkpointPublished, .checkpointPruned, .segmentUnnamed: "checkpoint"
     case .sendHalf: "sending"
     }
   }

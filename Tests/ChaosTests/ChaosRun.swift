@@ -39,6 +39,7 @@ final class ChaosRun {
     (.pushHalf, 1...400), (.pushApplied, 1...400), (.blockHalf, 1...20), (.blockTorn, 1...12), (.blockWritten, 1...6),
     (.blockSyncing, 1...6), (.blockSynced, 1...6), (.acknowledgeHalf, 1...6), (.claimTaken, 1...2),
     (.checkpointWritten, 1...2), (.checkpointRenamed, 1...2), (.checkpointPublished, 1...2), (.checkpointPruned, 1...2),
+    (.segmentUnnamed, 1...1),
   ]
 
   init(_ options: ChaosOptions, root: String, httpPort: Int, events: String) throws {
@@ -77,8 +78,14 @@ final class ChaosRun {
   func run() throws -> ChaosReport {
     for instance in configuration.instances where instance.role != .joiner { try start(instance) }
     var nextFault = Clocks.monotonic() + 1_000_000_000
+    var nextCompaction = nextFault
     while report.totalFaults < options.faults || oldOwner != nil {
       let now = Clocks.monotonic()
+      if now >= nextCompaction {
+        // So that blocks are deleted too.
+        reader.compact(Int.random(in: 0..<ChaosOptions.shards, using: &random))
+        nextCompaction = now + 1_000_000_000
+      }
       guard seconds < 60 + 10 * Double(options.faults) else { throw ChaosError("the faults take too long") }
       try turn(now)
       // Examples last as long as faults do, and some are kept for an old owner that wakes up.

@@ -75,6 +75,13 @@ final class ShardReader {
 
   func status(of shard: Int) -> ShardStatus? { try? shards[shard].asker.shardStatus(timeout: .seconds(1)) }
 
+  /// Asks a shard for a checkpoint after which it deletes all older blocks; does not wait for it.
+  func compact(_ shard: Int) {
+    _ = try? shards[shard].asker.ask(timeout: .milliseconds(1)) {
+      CheckpointRequest(compacts: true).encoded(request: $0)
+    }
+  }
+
   /// Why the shards are not at rest behind all examples; nil when they are.
   func whatIsMissing(ends: [UInt64]) -> String? {
     for shard in shards.indices {
