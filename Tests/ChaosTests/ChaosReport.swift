@@ -23,8 +23,12 @@ struct ChaosReport: Codable {
   var processesKilled = 0
   var restarts = 0
   var messagesLost = 0
+  /// Trainers that another owner's claim, mostly a dead one's, made stop.
+  var fencedTrainers = 0
   var endings: [String] = []
   var examples = 0
+  /// Examples applied when the last fault was made, by the mean of shards and models.
+  var examplesUnderFaults = 0
   var seconds = 0.0
   var restSeconds = 0.0
   /// As the shards answer after the last fault, and again after all were killed once more and read their disks.
@@ -67,7 +71,8 @@ struct ChaosReport: Codable {
     text += "run\n"
     text += line("restarts", restarts)
     text += line("messages the links lost", messagesLost)
-    text += line("examples, by each of two models", examples)
+    text += line("trainers fenced by the claim of a dead one", fencedTrainers)
+    text += line("examples by each model: under faults, in all", "\(examplesUnderFaults), \(examples)")
     text += line("seconds with faults, until rest", String(format: "%.1f, %.1f", seconds, restSeconds))
     text += "compared: as served, and read back from disk\n"
     text += line("rows", "\(served.rows), \(recovered.rows)")

@@ -10,6 +10,8 @@ enum Fault: String, CaseIterable {
   case killShard = "shard killed"
   case killTrainer = "trainer killed"
   case killSeveral = "several killed at once"
+  case killFollower = "sync or replica killed"
+  case pause = "shard paused"
   case cut = "connections cut"
   case stall = "connections stalled"
   case lose = "messages lost"
@@ -17,7 +19,8 @@ enum Fault: String, CaseIterable {
 
   /// A deck that is shuffled, dealt, and shuffled again, so that a short run has every kind.
   static let deck: [Fault] = [
-    .killShard, .killShard, .killTrainer, .killTrainer, .killSeveral, .cut, .cut, .stall, .lose, .lose, .oldOwner,
+    .killShard, .killShard, .killTrainer, .killTrainer, .killSeveral, .killFollower, .pause, .cut, .cut, .stall,
+    .lose, .lose, .oldOwner,
   ]
 }
 
@@ -45,9 +48,16 @@ extension ChaosRun {
     case .killShard: return kill(anyShard())
     case .killTrainer: return kill(anyTrainer())
     case .killSeveral:
-      let victims = ([anyTrainer()] + [0, 1, 2].shuffled(using: &random).prefix(2).map { RoleInstance(.shard, $0) })
-        .filter { mayKill($0) }
+      let all =
+        (0..<ChaosOptions.shards).map { RoleInstance(.shard, $0) }
+        + (0..<ChaosOptions.trainers).map { RoleInstance(.trainer, $0) }.filter { mayKill($0) }
+      let victims = all.shuffled(using: &random).prefix(Int.random(in: 2...all.count, using: &random))
       return victims.map { kill($0) }.contains(true)
+    case .killFollower: return kill(RoleInstance(Bool.random(using: &random) ? .sync : .replica))
+    case .pause:
+      guard let child = children[anyShard()], child.isRunning else { return false }
+      child.signal(SIGSTOP)
+      paused.append((child, now + Int64.random(in: 200...3_000, using: &random) * 1_000_000))
     case .cut:
       let until = now + Int64.random(in: 0...600, using: &random) * 1_000_000
       for link in links() { order(.cut(link, until: until)) }

@@ -23,6 +23,8 @@ final class ChaosRun {
   var report = ChaosReport()
   var deck: [Fault] = []
   var oldOwner: OldOwner?
+  /// Processes that are stopped for a while.
+  var paused: [(child: Child, until: Int64)] = []
   /// Where each trainer keeps its files: an old owner that sleeps still holds its directory.
   var homes: [String]
   private(set) var children: [RoleInstance: Child] = [:]
@@ -98,6 +100,7 @@ final class ChaosRun {
       usleep(10_000)
     }
     report.seconds = seconds
+    report.examplesUnderFaults = reader.applied / (ChaosOptions.shards * plan.models.count)
     isArming = false
     try settle()
     report.served = try compare()
@@ -161,12 +164,19 @@ final class ChaosRun {
       try start(instance)
       report.restarts += 1
     }
+    for pause in paused where pause.until <= now { pause.child.signal(SIGCONT) }
+    paused.removeAll { $0.until <= now }
     try continueOldOwner(now)
   }
 
   private func noteEnding(of child: Child) {
     if child.isCondemned { return }
     let point = child.fault.flatMap { FaultPoint(rawValue: String($0.prefix { $0 != ":" })) }
+    if child.instance.role == .trainer, !child.wasKilled, child.lastWords.contains("owns the partition now") {
+      // The claim of a dead owner may arrive late and win: then the living one stops and claims again.
+      report.fencedTrainers += 1
+      return
+    }
     guard child.wasKilled, let point else {
       report.endings.append("\(child.instance) ended with \(child.ending): \(child.lastWords)")
       return

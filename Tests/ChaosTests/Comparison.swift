@@ -75,6 +75,13 @@ final class ShardReader {
 
   func status(of shard: Int) -> ShardStatus? { try? shards[shard].asker.shardStatus(timeout: .seconds(1)) }
 
+  /// Examples applied, summed over models and those shards that answer.
+  var applied: Int {
+    shards.indices.reduce(0) { sum, shard in
+      sum + (status(of: shard)?.chains.reduce(0) { $0 + Int($1.examples) } ?? 0)
+    }
+  }
+
   /// Asks a shard for a checkpoint after which it deletes all older blocks; does not wait for it.
   func compact(_ shard: Int) {
     _ = try? shards[shard].asker.ask(timeout: .milliseconds(1)) {
