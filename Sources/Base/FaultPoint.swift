@@ -7,7 +7,7 @@ internal import Synchronization
 /// A named moment in the life of a shard or a trainer.
 ///
 /// `GUIRA_FAULT=push.half:3` makes the process that has it in its environment send itself SIGKILL at the third passage of
-/// that moment. For tests (docs/chaos.md); without the variable a passage costs one comparison.
+/// that moment. For tests (docs/chaos.md); without the variable a passage costs a comparison.
 public enum FaultPoint: String, CaseIterable, Sendable {
   /// A shard has applied some of a push's tables and tensors, not all.
   case pushHalf = "push.half"

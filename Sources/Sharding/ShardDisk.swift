@@ -128,7 +128,8 @@ final class ShardDisk {
           _ = try kept.append(record.bytes)
           try kept.sync()
         }
-      case .delete(let offset): try insist { () throws(JournalError) in try writer.writer.deleteSegments(before: offset) }
+      case .delete(let offset):
+        try insist { () throws(JournalError) in try writer.writer.deleteSegments(before: offset) }
       }
     }
 

@@ -40,7 +40,9 @@ struct ChaosOptions {
   static let counted = "user_id"
   static let threshold = 3
 
-  /// Two counting models. The table that counts sightings belongs to `single`, whose batches hold one example: the push
+  /// Two counting models.
+  ///
+  /// The table that counts sightings belongs to `single`, whose batches hold one example: the push
   /// that admits an id drops its gradient, so what is dropped must not depend on where batches end.
   func configuration(httpPort: Int) -> String {
     let isKuaiRand = events.map { !$0.hasSuffix(".jsonl") && Self.isKuaiRand($0) } ?? false

@@ -40,7 +40,9 @@ import Testing
   }
 
   @Test func `addends are small, spread out, and depend on partition and position`() {
-    let identities = (0..<4000).map { CountingModelSums.identity(partition: $0 % 4, end: Position(low: UInt64($0 / 4))) }
+    let identities = (0..<4000).map {
+      CountingModelSums.identity(partition: $0 % 4, end: Position(low: UInt64($0 / 4)))
+    }
     #expect(Set(identities).count == 4000)
     let addends = identities.map { CountingModelSums.addend(of: $0, column: 2) }
     #expect(Set(addends) == Set(-20...20))

@@ -135,9 +135,10 @@ extension RoleProcess {
   }
 
   func runSync(_ board: StatusBoard) throws {
+    let shardEndpoints = try shardEndpoints()
     let server = SyncServer(
       SyncServerOptions(
-        sync: plan.sync, shardEndpoints: try shardEndpoints(), endpoint: endpoints.sync, directory: "\(directory)/versions"))
+        sync: plan.sync, shardEndpoints: shardEndpoints, endpoint: endpoints.sync, directory: "\(directory)/versions"))
     StopSignal.onSignal { server.stop() }
     try server.run { [instance] status in
       var report = RoleStatus(
