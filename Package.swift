@@ -104,11 +104,13 @@ let package = Package(
     module("Simulation", uses: ["Base", "Embeddings", "Layers", "Sharding", "Syncing", "Wire"]),
     tests("Simulation", uses: ["Base", "Wire"]),
 
+    module("Benchmarking", uses: ["Base", "CKernels", "Embeddings", "Sharding", "Wire"]),
+
     // 5
     .executableTarget(
       name: "guira",
       dependencies: [
-        "Base", "Cluster", "Sharding", "Streams",
+        "Base", "Benchmarking", "CKernels", "Cluster", "Embeddings", "Sharding", "Streams",
         .product(name: "ArgumentParser", package: "swift-argument-parser"), logging,
       ],
       swiftSettings: settings),

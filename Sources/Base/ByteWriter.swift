@@ -88,9 +88,9 @@ internal import Glibc
     unsafe base.storeBytes(of: value, toByteOffset: offset, as: Value.self)
   }
 
-  /// Appends room for `elements` values, zeroed, and lets `body` fill it in place.
+  /// Appends room for `elements` values and lets `body` fill it in place.
   ///
-  /// The offset must be aligned.
+  /// The offset must be aligned. The memory is not zeroed: a body that returns has written every value.
   public mutating func append<Element: BitwiseCopyable, Failure: Error>(
     _ type: Element.Type, count elements: Int,
     fill body: (inout MutableSpan<Element>) throws(Failure) -> Void
@@ -98,7 +98,6 @@ internal import Glibc
     let bytes = elements * MemoryLayout<Element>.stride
     precondition(count % MemoryLayout<Element>.alignment == 0, "array at unaligned offset \(count)")
     reserve(bytes)
-    unsafe memset(base + count, 0, bytes)
     let start = unsafe (base + count).bindMemory(to: Element.self, capacity: elements)
     var span = unsafe MutableSpan<Element>(_unsafeStart: start, count: elements)
     count += bytes

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -46,4 +47,10 @@ int guira_forward_signals(const int *signals, int count) {
   for (int i = 0; i < count; i++) sigaddset(&wanted, signals[i]);
   if (pthread_sigmask(SIG_UNBLOCK, &wanted, NULL) != 0) return -1;
   return ends[0];
+}
+
+void guira_keep_freed_memory(void) {
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  mallopt(M_TRIM_THRESHOLD, 512 << 20);
+  mallopt(M_TOP_PAD, 1 << 20);
 }

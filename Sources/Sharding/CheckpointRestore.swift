@@ -74,8 +74,8 @@ public struct CheckpointRestore {
     let erased = forgotten.reduce(0) { $0 + core.core.forgetAgain($1) }
     let before = core.core.chains
     core.core.beginAnew(after: max(last, epoch), skipTo)
-    let restored = try Self.write(
-      core, named: "\(ShardCheckpoint.automaticPrefix)restored-\(max(last, epoch))", writer: writer, files: files)
+    let restored = try OfflineShard(core, writer: writer, files: files)
+      .writeCheckpoint(named: "\(ShardCheckpoint.automaticPrefix)restored-\(max(last, epoch))")
     try deleteOthers(than: restored)
     try writer.writer.deleteSegments(before: restored.journalOffset)
     var summary = RestoreSummary(checkpoint: restored, saved: saved, saveProblem: saveProblem, forgottenAgain: erased)
@@ -94,7 +94,7 @@ public struct CheckpointRestore {
     let (writer, core) = try recovery.run(JournalOptions(), incarnation: 1)
     try writer.writer.append(core.core.beginRun(now: 0).bytes)
     let epoch = core.core.status().epoch
-    return try Self.write(core, named: "before-restore-\(epoch)", writer: writer, files: files)
+    return try OfflineShard(core, writer: writer, files: files).writeCheckpoint(named: "before-restore-\(epoch)")
   }
 
   /// Automatic checkpoints of what was before would be gone on from, with blocks that are no longer there.
@@ -130,36 +130,6 @@ public struct CheckpointRestore {
     var forgotten: [ForgottenIDs] = []
     while let record = try reader.next() { forgotten.append(try ForgottenIDs(record.payload)) }
     return forgotten
-  }
-
-  /// Writes a checkpoint of a core that serves nobody.
-  private static func write(
-    _ core: CoreBox, named name: String, writer: JournalBox, files: ShardFiles
-  ) throws -> ShardCheckpoint {
-    core.core.requestCheckpoint(CheckpointRequest(name: name), peer: PeerID([]), request: 0)
-    var checkpoint = try CheckpointWriter(directory: files.checkpoints, name: name)
-    while true {
-      var actions: [ShardAction] = []
-      core.core.work(now: Clocks.monotonic(), into: &actions)
-      var place = 0
-      while place < actions.count {
-        switch actions[place] {
-        case .append(let record): try writer.writer.append(record.bytes)
-        case .sync(let epoch):
-          try writer.writer.sync()
-          core.core.blockSynced(epoch: epoch, journalEnd: writer.writer.syncedEnd, into: &actions)
-        case .checkpointSection(let section):
-          try checkpoint.append(section.bytes)
-          core.core.checkpointWritten(sections: 1)
-        case .checkpointFinish(var manifest):
-          manifest.finished = Clocks.wall()
-          try checkpoint.finish(manifest: Blob(manifest.json))
-          return manifest
-        case .send, .beginSegment, .keepForgotten, .checkpointBegin: break
-        }
-        place += 1
-      }
-    }
   }
 }
 

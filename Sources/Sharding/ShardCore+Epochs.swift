@@ -6,14 +6,18 @@ internal import Wire
 
 extension ShardCore {
   /// Whether there is copying to do at once, so that the shell should not sleep.
-  public var hasWork: Bool { cut != nil || (wantsEarlyClose && (isChanged || mustClose)) || isScanning }
+  public var hasWork: Bool { cut != nil || (wantsEarlyClose && mayClose) || isScanning }
+
+  /// Whether the open epoch may close: never more than two closed ones wait for the disk, so a slow disk makes longer
+  /// epochs and not a growing queue.
+  private var mayClose: Bool { (isChanged || mustClose) && cut == nil && syncing.count < 2 }
 
   /// Does what time asks for: closes the epoch, copies slices of the cut and of a checkpoint, expires, answers readers
   /// that waited.
   ///
   /// - Parameter isIdle: whether no request came since the last call; a checkpoint is slower beside requests.
   public mutating func work(now: Int64, isIdle: Bool = true, into actions: inout [ShardAction]) {
-    if cut == nil, isChanged || mustClose, wantsEarlyClose || now >= nextClose { closeEpoch(now: now) }
+    if mayClose, wantsEarlyClose || now >= nextClose { closeEpoch(now: now) }
     if cut != nil { copySlice(into: &actions) }
     workOnCheckpoint(now: now, isIdle: isIdle, into: &actions)
     if now >= nextSweep {

@@ -46,16 +46,19 @@ public final class ShardServer: Sendable {
   /// Blocks the calling thread.
   ///
   /// - Parameters:
+  ///   - prepare: called once, after recovery, before requests are answered.
   ///   - onReady: called once, when requests are answered, with what the shard came back from.
   ///   - onStatus: called about twice a second on the shard's thread.
   /// - Throws: `JournalError`, `RecoveryError`, `LinkError`.
   public func run(
+    prepare: (inout ShardCore) -> Void = { _ in },
     onReady: (RecoverySummary) -> Void = { _ in }, onStatus: (ShardStatus) -> Void = { _ in }
   ) throws {
     var journalOptions = JournalOptions()
     journalOptions.durable = options.isDurable
     var recovery = ShardRecovery(options.shard, files: options.files, acceptLoss: options.acceptLoss)
     let (writer, box) = try recovery.run(journalOptions, incarnation: .random(in: 1 ... .max))
+    prepare(&box.core)
 
     let context = LinkContext()
     let socket = try Socket(.router, context: context)

@@ -16,7 +16,7 @@ import Glibc
       Exit codes: 0 success, 1 failure, 2 wrong configuration, 64 wrong arguments, 130 interrupted.
       """,
     subcommands: [
-      Up.self, Status.self, Events.self, Checkpoint.self, Explain.self, Forget.self, Config.self,
+      Up.self, Status.self, Events.self, Checkpoint.self, Explain.self, Forget.self, Config.self, Bench.self,
     ] + roleCommands)
 
   static func main() {

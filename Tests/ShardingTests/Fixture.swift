@@ -17,14 +17,15 @@ final class ShardFixture {
   var actions: [ShardAction] = []
   var now: Int64 = 1_000_000_000
 
-  init(shards: Int = 1, index: Int = 0, checkpointSliceRows: Int = 512) {
+  /// What the shard is told.
+  static func options(shards: Int = 1, index: Int = 0) -> ShardOptions {
     func segments(_ width: Int) -> [Segment] {
       [
         Segment(
           name: "w", width: width, initializer: .uniform(0.1), optimizer: OptimizerOptions(rule: .sgd, learningRate: 1))
       ]
     }
-    var options = ShardOptions(
+    return ShardOptions(
       index: index, map: ClusterMap(shardCount: shards), seed: 3,
       tables: [
         TableOptions(name: "user", seed: 3, segments: segments(2)),
@@ -35,6 +36,10 @@ final class ShardFixture {
           tensor: DenseTensor(name: "bias", shape: [2], initial: .zeros),
           optimizer: DenseOptimizerOptions(rule: .sgd, learningRate: 1))
       ])
+  }
+
+  init(shards: Int = 1, index: Int = 0, checkpointSliceRows: Int = 512) {
+    var options = Self.options(shards: shards, index: index)
     options.checkpointSliceRows = checkpointSliceRows
     core = ShardCore(options, incarnation: 5, identity: (6, 7))
     _ = core.beginRun(now: now)

@@ -13,3 +13,7 @@ int guira_signal_on_parent_death(int signal);
 // From now on each of these signals is a byte, its number, to be read from the descriptor returned; whatever thread the
 // kernel picks. Once per process. -1 and errno on failure.
 int guira_forward_signals(const int *signals, int count);
+
+// Makes malloc keep what is freed instead of giving it back to the kernel: messages of a megabyte come and go thousands
+// of times a second, and every new page costs a fault.
+void guira_keep_freed_memory(void);

@@ -1,6 +1,7 @@
 // How each role is put together from its module, and what it says in its status file.
 
 internal import Base
+internal import CKernels
 internal import Embeddings
 internal import Joining
 internal import Serving
@@ -13,6 +14,7 @@ internal import Wire
 
 extension RoleProcess {
   func runShard(_ board: StatusBoard) throws {
+    guira_keep_freed_memory()
     var options = ShardServerOptions(
       shard: plan.shard(instance.index), endpoint: endpoints.shard(instance.index), directory: directory)
     options.isDurable = plan.configuration.cluster.durability == .epoch

@@ -1,0 +1,212 @@
+// A shard with its files: what comes back after stops, damage, a restore and an erasure.
+
+import Base
+import Foundation
+import Testing
+import Wire
+
+@testable import Sharding
+
+@Suite("Shard files") struct ServerTests {
+  /// Two checkpoints with pushes before, between and behind them.
+  private func trained() throws -> ServerFixture {
+    let server = try ServerFixture()
+    try server.start()
+    _ = try server.claim()
+    try server.push([1, 2, 3])
+    _ = try server.checkpoint("auto-first")
+    try server.push([3, 4])
+    _ = try server.checkpoint("auto-second")
+    try server.push([4, 5])
+    return server
+  }
+
+  @Test func `a shard comes back from its newest checkpoint and the blocks after it`() throws {
+    let server = try trained()
+    let before = try server.digest()
+    server.stop()
+    let summary = try server.start()
+    #expect(summary.checkpoint == "auto-second" && summary.checkpointRows == 4 && summary.records > 0)
+    #expect(try server.digest() == before)
+    #expect(try server.claim().applied == Position(low: 30))
+  }
+
+  @Test func `a damaged checkpoint is refused, and with accepted loss the one before it loses nothing`() throws {
+    let server = try trained()
+    let before = try server.digest()
+    server.stop()
+    let file = try #require(server.paths(server.files.checkpoints).first { $0.contains("auto-second-") })
+    try server.flip(file, at: 200)
+    let error = #expect(throws: RecoveryError.self) { try server.start() }
+    let text = try #require(error?.description)
+    #expect(text.contains(file) && text.contains("damaged at byte"))
+    #expect(text.contains("nothing is lost with --accept-loss: checkpoint 'auto-first' and the blocks after it"))
+    let summary = try server.start(acceptLoss: true)
+    #expect(summary.checkpoint == "auto-first" && summary.acceptedLosses.count == 1)
+    #expect(try server.digest() == before)
+  }
+
+  @Test func `a damaged manifest is refused too`() throws {
+    let server = try trained()
+    let before = try server.digest()
+    server.stop()
+    let file = try #require(server.paths(server.files.checkpoints).first { $0.hasSuffix("auto-second.checkpoint") })
+    try server.flip(file, at: 100)
+    let error = #expect(throws: RecoveryError.self) { try server.start() }
+    #expect(error?.description.contains(file) == true)
+    try server.start(acceptLoss: true)
+    #expect(try server.digest() == before)
+  }
+
+  @Test func `a damaged block is refused with what it costs, and accepted loss changes the journal's identity`() throws {
+    let server = try trained()
+    let identity = try welcome(server)
+    try server.push([6])
+    try server.push([7])
+    server.stop()
+    let file = try #require(server.paths(server.files.journal).first { $0.hasSuffix(".segment") })
+    let size = try #require(try FileManager.default.attributesOfItem(atPath: file)[.size] as? Int)
+    try server.flip(file, at: size - 400)
+    let error = #expect(throws: (any Error).self) { try server.start() }
+    let text = "\(try #require(error))"
+    #expect(text.contains(file) && text.contains("going on with accepted loss gives up the journal offsets"))
+    let summary = try server.start(acceptLoss: true)
+    #expect(summary.acceptedLosses.count == 1)
+    let after = try welcome(server)
+    #expect(after.identityHigh != identity.identityHigh)
+    // Whole pushes are gone, none is there by half: each added 1 to both columns of its rows.
+    #expect(try server.claim(2).applied.low % 10 == 0)
+    server.stop()
+    #expect(try server.start().acceptedLosses.isEmpty)
+  }
+
+  private func welcome(_ server: ServerFixture) throws -> Welcome {
+    var reader = try server.ask { Hello(role: .control).encoded(request: $0) }
+    return try Welcome(decoding: &reader)
+  }
+
+  @Test func `a restore brings the older state back under a new identity, and can be undone`() throws {
+    let server = try trained()
+    let identity = try welcome(server)
+    _ = try server.checkpoint("mine")
+    let wanted = try server.digest()
+    try server.push([1, 8, 9])
+    let newest = try server.digest()
+    server.stop()
+    let restore = CheckpointRestore(server.options, files: server.files)
+    let summary = try restore.run(name: "mine")
+    let saved = try #require(summary.saved)
+    try server.start()
+    #expect(try server.digest() == wanted)
+    let after = try welcome(server)
+    #expect(after.identityHigh != identity.identityHigh && after.epoch > identity.epoch)
+    #expect(try server.claim(2).applied == Position(low: 30))
+    try server.push([20], generation: 2)
+    server.stop()
+    _ = try restore.run(name: saved, savesCurrent: false)
+    try server.start()
+    #expect(try server.digest() == newest)
+  }
+
+  @Test func `a restore with other positions goes on there`() throws {
+    let server = try trained()
+    _ = try server.checkpoint("mine")
+    server.stop()
+    var skip = SkipTo()
+    skip.partitions[0] = Position(low: 5000)
+    let summary = try CheckpointRestore(server.options, files: server.files).run(name: "mine", skipTo: skip)
+    #expect(summary.skipped.map(\.low) == [5000])
+    try server.start()
+    #expect(try server.claim(2).applied == Position(low: 5000))
+  }
+
+  @Test func `a restore of a damaged checkpoint changes nothing`() throws {
+    let server = try trained()
+    _ = try server.checkpoint("mine")
+    let before = try server.digest()
+    server.stop()
+    let file = try #require(server.paths(server.files.checkpoints).first { $0.contains("mine-") })
+    try server.flip(file, at: 100)
+    let restore = CheckpointRestore(server.options, files: server.files)
+    #expect(throws: (any Error).self) { try restore.run(name: "mine") }
+    try ShardAudit.delete(checkpoint: "mine", in: server.files)
+    try server.start()
+    #expect(try server.digest() == before)
+  }
+
+  @Test func `what was forgotten does not come back with a restore`() throws {
+    let server = try trained()
+    _ = try server.checkpoint("mine")
+    try server.forget([2, 3])
+    #expect(try server.inspect(3) == #"[{"id":3,"found":false}]"#)
+    server.stop()
+    let summary = try CheckpointRestore(server.options, files: server.files).run(name: "mine")
+    #expect(summary.forgottenAgain == 2)
+    try server.start()
+    #expect(try server.inspect(3) == #"[{"id":3,"found":false}]"#)
+    #expect(try server.inspect(1).contains(#""found":true"#))
+    // An id that is forgotten and seen again has a row; a state from after that keeps it.
+    _ = try server.claim(2)
+    try server.push([3], generation: 2)
+    _ = try server.checkpoint("later")
+    server.stop()
+    _ = try CheckpointRestore(server.options, files: server.files).run(name: "later")
+    try server.start()
+    #expect(try server.inspect(3).contains(#""found":true"#))
+  }
+
+  @Test func `forgotten and compacted, an id is nowhere in blocks and checkpoints`() throws {
+    let server = try ServerFixture()
+    try server.start()
+    _ = try server.claim()
+    let secret: UInt64 = 0x5EC2_E7A1_D00D_F00D
+    try server.push([1, secret])
+    _ = try server.checkpoint("auto-old")
+    try server.push([secret])
+    _ = try server.checkpoint("named")
+    #expect(try holds(secret, server))
+    try server.forget([secret])
+    _ = try server.checkpoint("", compacts: true)
+    server.stop()  // ends the thread that deletes
+    #expect(try !holds(secret, server))
+    try server.start()
+    #expect(try server.inspect(secret).contains(#""found":false"#))
+    #expect(try server.inspect(1).contains(#""found":true"#))
+  }
+
+  /// Whether the bytes of an id are in any file of blocks or checkpoints.
+  private func holds(_ id: UInt64, _ server: ServerFixture) throws -> Bool {
+    let pattern = withUnsafeBytes(of: id.littleEndian) { Data($0) }
+    return try (server.paths(server.files.journal) + server.paths(server.files.checkpoints)).contains {
+      try Data(contentsOf: URL(filePath: $0)).range(of: pattern) != nil
+    }
+  }
+
+  @Test func `the history of a row has its epochs, pushes and change`() throws {
+    let server = try trained()
+    try server.forget([4])
+    let history = try RowHistory.read(id: 4, table: "user", in: server.files)
+    #expect(history.map(\.kind) == [.checkpoint, .written, .written, .removed])
+    #expect(history[1].chains.map(\.applied) == [Position(low: 20)])
+    #expect(history[2].chains.map(\.applied) == [Position(low: 30)])
+    let step = zip(history[1].weights, history[2].weights).map { $0 - $1 }
+    #expect(step.allSatisfy { abs($0 - 1) < 1e-5 })
+    #expect(history[3].weights.isEmpty)
+    #expect(try RowHistory.read(id: 99, table: "user", in: server.files).isEmpty)
+  }
+
+  @Test func `verifying names the file and the place of a flipped bit`() throws {
+    let server = try trained()
+    server.stop()
+    let names = try ShardAudit.checkpoints(in: server.files).checkpoints.map(\.manifest.name)
+    #expect(names == ["auto-first", "auto-second"])
+    for name in names { try ShardAudit.verify(checkpoint: name, in: server.files) }
+    #expect(try ShardAudit.verifyJournal(in: server.files) > 0)
+    let file = try #require(server.paths(server.files.checkpoints).first { $0.contains("auto-first-") })
+    try server.flip(file, at: 80)
+    let error = #expect(throws: (any Error).self) {
+      try ShardAudit.verify(checkpoint: "auto-first", in: server.files)
+    }
+    #expect("\(try #require(error))".contains("\(file) is damaged at byte"))
+  }
+}
