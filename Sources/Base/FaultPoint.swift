@@ -84,7 +84,8 @@ public enum FaultPoint: String, CaseIterable, Sendable {
 
   /// Dies as `kill -9` would.
   ///
-  /// - Parameter pause: how long other threads go on first, such as those that send what a socket was given.
+  /// - Parameter pause: how long other threads go on first. They send what a socket was given; and were something
+  ///   promised before it is on the disk, the promise would get out.
   public func die(after pause: Duration = .zero) {
     if pause > .zero { usleep(useconds_t(pause.nanoseconds / 1000)) }
     Self.say("fault point \(rawValue)\n")

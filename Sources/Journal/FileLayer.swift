@@ -86,7 +86,7 @@ struct SystemFiles: FileLayer {
   func write(_ descriptor: Int32, _ bytes: RawSpan, at offset: Int) throws(FileError) -> Int {
     if FaultPoint.blockTorn.isDue {
       _ = unsafe bytes.withUnsafeBytes { unsafe pwrite(descriptor, $0.baseAddress, $0.count / 2, off_t(offset)) }
-      FaultPoint.blockTorn.die()
+      FaultPoint.blockTorn.die(after: .milliseconds(10))
     }
     while true {
       let wrote = unsafe bytes.withUnsafeBytes { unsafe pwrite(descriptor, $0.baseAddress, $0.count, off_t(offset)) }

@@ -110,12 +110,12 @@ final class ShardDisk {
         try insist { () throws(JournalError) in _ = try writer.writer.append(record.bytes) }
         if FaultPoint.blockHalf.isDue {
           try writer.writer.flush()
-          FaultPoint.blockHalf.die()
+          FaultPoint.blockHalf.die(after: .milliseconds(10))
         }
       case .sync(let epoch):
         if FaultPoint.blockWritten.isDue {
           try writer.writer.flush()
-          FaultPoint.blockWritten.die()
+          FaultPoint.blockWritten.die(after: .milliseconds(10))
         }
         try insist { () throws(JournalError) in try writer.writer.sync() }
         FaultPoint.blockSynced.pass()
