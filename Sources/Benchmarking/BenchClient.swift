@@ -200,7 +200,8 @@ struct BenchClient: ~Copyable {
       }
       guard Clocks.monotonic() < deadline, server.isRunning else {
         throw BenchmarkError(
-          description: server.isRunning ? "no answer within \(Self.patience)" : "the server '\(server.service)' has ended")
+          description: server.isRunning
+            ? "no answer within \(Self.patience)" : "the server '\(server.service)' has ended")
       }
       socket.wait(timeout: .milliseconds(100))
     }

@@ -59,7 +59,8 @@ public struct PullPushBenchmark {
   private func check(_ process: BenchProcess) throws {
     let status = try BenchClient.status(process, context)
     guard status.tables["bench"]?.rows == UInt64(settings.ids) else {
-      throw BenchmarkError(description: "the table holds \(status.tables["bench"]?.rows ?? 0) rows, not \(settings.ids)")
+      throw BenchmarkError(
+        description: "the table holds \(status.tables["bench"]?.rows ?? 0) rows, not \(settings.ids)")
     }
   }
 
@@ -108,7 +109,8 @@ public struct PullPushBenchmark {
         series.add(figures, ceiling: ceiling, flight)
         let settling = try shard.settle(context)
         guard inFlight == settings.inFlight else { continue }
-        series.add("journal.megabytesPerSecond", (Self.bytes(of: journal) - before) / (figures.seconds + settling) / 1e6, "MB/s")
+        series.add(
+          "journal.megabytesPerSecond", (Self.bytes(of: journal) - before) / (figures.seconds + settling) / 1e6, "MB/s")
         series.add("journal.secondsBehind", settling, "s")
       }
     }

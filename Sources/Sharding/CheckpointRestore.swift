@@ -68,7 +68,7 @@ public struct CheckpointRestore {
     try writer.writer.renewIdentity()
     try writer.writer.beginSegment()
     let core = CoreBox(ShardCore(options, incarnation: 1, identity: (0, 0)))
-    _ = try recovery.read(name, into: core)
+    try recovery.read(name, into: core)
     let epoch = core.core.status().durableEpoch
     let forgotten = try readForgotten().filter { $0.epoch > epoch }
     let erased = forgotten.reduce(0) { $0 + core.core.forgetAgain($1) }

@@ -136,7 +136,8 @@ struct BenchCheckpoint: ParsableCommand {
 struct BenchRecovery: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "recovery", abstract: "Rows per second that a shard comes back with from a checkpoint and its blocks.",
-    discussion: "Needs about 600 bytes of memory and 500 bytes of disk per row; the files are read from the page cache.")
+    discussion: "Needs about 600 bytes of memory and 500 bytes of disk per row; the files are read from the page cache."
+  )
   @Option(help: "Rows in the checkpoint.") var rows = 10_000_000
   @Option(help: "Weights per row; AdaGrad state comes on top.") var dimension = 32
   @Option(help: "Blocks after the checkpoint.") var epochs = 60
@@ -183,7 +184,8 @@ extension BenchService: ExpressibleByArgument {}
 
 struct BenchTable: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "table", abstract: "Look-ups, updates and growth of one table on one thread, beside the memory's limit.",
+    commandName: "table",
+    abstract: "Look-ups, updates and growth of one table on one thread, beside the memory's limit.",
     discussion: "Needs about 600 bytes of memory per id at the default dimension.")
   @Option(help: "Ids in the table.") var ids = 10_000_000
   @Option(help: "Weights per row; AdaGrad state comes on top.") var dimension = 32

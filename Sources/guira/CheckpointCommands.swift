@@ -36,7 +36,8 @@ struct ShardsOption: ParsableArguments {
     let cluster = try Self.cluster(state)
     guard let shard else { return (cluster, Array(0..<cluster.shardCount)) }
     guard (0..<cluster.shardCount).contains(shard) else {
-      throw Failure("the cluster has \(cluster.shardCount) shards: --shard must be 0 to \(cluster.shardCount - 1)", code: 2)
+      throw Failure(
+        "the cluster has \(cluster.shardCount) shards: --shard must be 0 to \(cluster.shardCount - 1)", code: 2)
     }
     return (cluster, [shard])
   }
@@ -213,7 +214,8 @@ struct CheckpointRestoreCommand: ParsableCommand {
         for chain in summary.skipped {
           let position = Position(high: chain.high, low: chain.low)
           write(
-            "shard \(shard): \(cluster.name(consumer: chain.consumer, partition: chain.partition)) goes on at \(position)\n")
+            "shard \(shard): \(cluster.name(consumer: chain.consumer, partition: chain.partition)) goes on at \(position)\n"
+          )
         }
       }
     }

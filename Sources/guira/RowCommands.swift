@@ -83,7 +83,8 @@ struct ExplainRow: ParsableCommand {
       }
       before = change.kind == .removed ? nil : change.norm
       for chain in change.chains {
-        line += "  \(cluster.name(consumer: chain.chain.consumer, partition: chain.chain.partition)) to \(chain.applied)"
+        line +=
+          "  \(cluster.name(consumer: chain.chain.consumer, partition: chain.chain.partition)) to \(chain.applied)"
       }
       lines.append(line)
     }

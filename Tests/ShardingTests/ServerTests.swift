@@ -58,7 +58,8 @@ import Wire
     #expect(try server.digest() == before)
   }
 
-  @Test func `a damaged block is refused with what it costs, and accepted loss changes the journal's identity`() throws {
+  @Test func `a damaged block is refused with what it costs, and accepted loss changes the journal's identity`() throws
+  {
     let server = try trained()
     let identity = try welcome(server)
     try server.push([6])

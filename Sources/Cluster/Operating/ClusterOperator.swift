@@ -85,8 +85,9 @@ public final class ClusterOperator {
   /// Erases ids from their shards; returns when that is durable, with how many rows or counts there were.
   public func forget(table: String, ids: [UInt64]) throws -> Int {
     var erased = 0
-    for (shard, own) in Dictionary(grouping: Set(ids).sorted(), by: { self.shard(of: $0) }).sorted(by: { $0.key < $1.key })
-    {
+    for (shard, own) in Dictionary(grouping: Set(ids).sorted(), by: { self.shard(of: $0) }).sorted(by: {
+      $0.key < $1.key
+    }) {
       var asker = try Asker(endpoint: endpoints.shard(shard), context: context)
       var reader = try asker.ask(timeout: .seconds(30)) {
         IDsRequest(table: table, ids: own).encoded(.forget, request: $0)
