@@ -15,7 +15,7 @@ SEED ?=
 DEMO ?= .build/demo
 DEMO_IMPRESSIONS ?= 100000
 
-.PHONY: help install build test check format tidy demo chaos bench clean
+.PHONY: help install build test test-python check format tidy demo chaos bench bench-all clean
 
 help: ## lists these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -35,6 +35,13 @@ build: install ## builds the release binary, .build/release/guira
 test: install ## builds with the import check and runs every test
 	$(SWIFT) build --build-tests $(ARCH) $(IMPORTS)
 	$(SWIFT) test $(ARCH) $(IMPORTS)
+
+test-python: build ## the Python client of docs/protocol.md against a real shard; makes .build/python with pyzmq and numpy
+	@test -x .build/python/bin/python || python3 -m venv .build/python
+	@.build/python/bin/python -c 'import zmq, numpy' 2>/dev/null || .build/python/bin/pip install -q pyzmq numpy || true
+	@if .build/python/bin/python -c 'import zmq, numpy' 2>/dev/null; then \
+	  .build/python/bin/python Tests/Python/test_client.py .build/release/guira; \
+	else echo "*** SKIPPED: pyzmq and numpy are not there and cannot be installed; the Python client was NOT tested ***"; fi
 
 check: install ## lints the style and runs the tidy test
 	$(FORMAT) lint --strict $(STYLE)
@@ -61,6 +68,10 @@ chaos: build ## 300 faults against real processes, every number compared: make c
 
 bench: build ## lists the benchmarks of the release binary
 	.build/release/guira bench --help
+
+bench-all: build ## runs them all; JSON in .build/bench
+	mkdir -p .build/bench
+	for name in table pull push; do .build/release/guira bench $$name --json > .build/bench/$$name.json || exit 1; done
 
 clean: ## removes what was built and the demo's state
 	$(SWIFT) package clean

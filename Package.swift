@@ -62,8 +62,8 @@ let package = Package(
     tests("Layers", uses: ["Base"]),
     module("Journal", uses: ["Base"]),
     tests("Journal", uses: ["Base"]),
-    module("Wire", uses: ["Base", "CZeroMQ"]),
-    tests("Wire", uses: ["Base"]),
+    module("Wire", uses: ["Base", "CKernels", "CZeroMQ"]),
+    tests("Wire", uses: ["Base", "CKernels"]),
 
     // 2
     module("Streams", uses: ["Base", "CSimdJSON", "Journal"]),

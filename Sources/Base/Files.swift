@@ -109,6 +109,17 @@ public enum Files {
     if durable { try syncDirectory(of: path) }
   }
 
+  /// Writes over a file where it lies: on a full disk that works while the content fits the blocks the file has.
+  ///
+  /// A reader may see a mix of old and new.
+  public static func overwrite(_ path: String, with content: [UInt8]) throws(FileError) {
+    let descriptor = unsafe open(path, O_WRONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw FileError(errno, "open \(path)") }
+    defer { close(descriptor) }
+    try unsafe write(content.span.bytes, to: descriptor, path: path)
+    guard ftruncate(descriptor, off_t(content.count)) == 0 else { throw FileError(errno, "cut \(path)") }
+  }
+
   /// Makes the names in the directory that holds `path` durable.
   public static func syncDirectory(of path: String) throws(FileError) {
     let slash = path.lastIndex(of: "/")

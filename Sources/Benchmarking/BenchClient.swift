@@ -10,7 +10,10 @@ struct BenchRun {
   var rows = 0
   var seconds = 0.0
   var latencies = Histogram()
+  /// Processor time of both processes, in nanoseconds.
+  var cpu: Int64 = 0
 
+  var cpuNanosecondsPerRow: Double { rows > 0 ? Double(cpu) / Double(rows) : 0 }
   var rowsPerSecond: Double { seconds > 0 ? Double(rows) / seconds : 0 }
   func microseconds(_ quantile: Double) -> Double { Double(latencies.quantile(quantile)) / 1e3 }
 }
@@ -120,7 +123,7 @@ struct BenchClient: ~Copyable {
       stream.take(into: &client.ids)
       return PullRequest.encoded(
         request: client.nextRequest, mapNumber: 1, eventTime: 0, wantsDense: false,
-        sections: [(table: 0, ids: client.ids, sightings: client.sightings)])
+        numbers: client.settings.numbers, sections: [(table: 0, ids: client.ids, sightings: client.sightings)])
     }
   }
 
@@ -143,9 +146,16 @@ struct BenchClient: ~Copyable {
     applied = end
     var writer = ByteWriter(capacity: 512 + settings.batch * (12 + 4 * settings.dimension))
     PushRequest.begin(
-      request: nextRequest, stamp: stamp, mapNumber: 1, sections: 1, tensors: 0, arrivals: [], into: &writer)
+      request: nextRequest, stamp: stamp, mapNumber: 1, sections: 1, tensors: 0, arrivals: [],
+      numbers: settings.numbers, into: &writer)
     PushRequest.beginSection(table: 0, ids: ids, sightings: sightings, floats: gradients.count, into: &writer)
-    writer.append(array: gradients)
+    if settings.numbers == .float32 {
+      writer.append(array: gradients)
+    } else {
+      writer.append(numbers: settings.numbers, count: gradients.count) { target in
+        for place in gradients.indices { target[place] = gradients[place] }
+      }
+    }
     return writer.finish()
   }
 
@@ -155,6 +165,7 @@ struct BenchClient: ~Copyable {
     var run = BenchRun()
     var sent: [Int64] = []
     var answered = 0
+    let cpu = server.cpuTime + BenchProcess.ownCPUTime
     let start = Clocks.monotonic()
     let end = start + Int64(seconds * 1e9)
     var now = start
@@ -173,6 +184,7 @@ struct BenchClient: ~Copyable {
     }
     run.rows = answered * settings.batch
     run.seconds = Double(now - start) / 1e9
+    run.cpu = server.cpuTime + BenchProcess.ownCPUTime - cpu
     return run
   }
 

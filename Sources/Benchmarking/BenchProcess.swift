@@ -26,7 +26,7 @@ final class BenchProcess {
     process.arguments =
       ["bench", "server", "--service", service.rawValue, "--endpoint", endpoint, "--parent", "\(getpid())"]
       + ["--ids", "\(settings.ids)", "--dimension", "\(settings.dimension)", "--batch", "\(settings.batch)"]
-      + ["--seed", "\(settings.seed)", "--journal", settings.journalDirectory]
+      + ["--seed", "\(settings.seed)", "--journal", settings.journalDirectory, "--wire", "\(settings.numbers)"]
     process.standardInput = FileHandle.nullDevice
     // What it prints is for people: the JSON on our standard output stays alone.
     process.standardOutput = FileHandle.standardError
@@ -39,6 +39,22 @@ final class BenchProcess {
     guard process.isRunning else { return }
     kill(process.processIdentifier, SIGKILL)
     process.waitUntilExit()
+  }
+
+  /// Processor time the server has used, in nanoseconds.
+  var cpuTime: Int64 {
+    var clock = clockid_t()
+    var time = timespec()
+    guard unsafe clock_getcpuclockid(process.processIdentifier, &clock) == 0, unsafe clock_gettime(clock, &time) == 0
+    else { return 0 }
+    return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
+  }
+
+  /// Processor time this process has used, in nanoseconds.
+  static var ownCPUTime: Int64 {
+    var time = timespec()
+    unsafe clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
+    return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
   }
 
   var isRunning: Bool { process.isRunning }

@@ -34,9 +34,12 @@ public struct BenchServer {
     let socket = try Socket(.router, context: LinkContext())
     try socket.bind(endpoint)
     var writer = ByteWriter()
-    PullReply.begin(request: 0, incarnation: 1, sections: 1, tensors: 0, into: &writer)
-    PullReply.beginFloats(number: 0, count: settings.batch * settings.dimension, into: &writer)
-    writer.append(array: [Float](repeating: 1, count: settings.batch * settings.dimension))
+    PullReply.begin(request: 0, incarnation: 1, sections: 1, tensors: 0, numbers: settings.numbers, into: &writer)
+    let count = settings.batch * settings.dimension
+    PullReply.beginNumbers(number: 0, count: count, into: &writer)
+    writer.append(numbers: settings.numbers, count: count) { target in
+      for place in 0..<count { target[place] = 1 }
+    }
     let rows = writer.finish()
     let state = ChainState(chain: ChainKey(consumer: "bench", stream: "bench", partition: 0))
     let answer = ChainReply(incarnation: 1, state: state).encoded(.push, request: 0)

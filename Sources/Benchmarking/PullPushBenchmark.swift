@@ -167,9 +167,13 @@ struct Series {
     case .pipelined:
       add("\(prefix)rowsPerSecond", run.rowsPerSecond, "rows/s")
       add("\(prefix)shareOfCeiling", run.rowsPerSecond / ceiling.rowsPerSecond, "ratio")
+      add("\(prefix)cpuNanosecondsPerRow", run.cpuNanosecondsPerRow, "ns")
       add("\(prefix)inFlight.p50Microseconds", run.microseconds(0.5), "µs")
       add("\(prefix)inFlight.p99Microseconds", run.microseconds(0.99), "µs")
-      if prefix.isEmpty { add("ceiling.rowsPerSecond", ceiling.rowsPerSecond, "rows/s") }
+      if prefix.isEmpty {
+        add("ceiling.rowsPerSecond", ceiling.rowsPerSecond, "rows/s")
+        add("ceiling.cpuNanosecondsPerRow", ceiling.cpuNanosecondsPerRow, "ns")
+      }
     case .alone:
       add("\(prefix)alone.rowsPerSecond", run.rowsPerSecond, "rows/s")
       add("\(prefix)p50Microseconds", run.microseconds(0.5), "µs")

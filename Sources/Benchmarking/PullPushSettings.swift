@@ -2,6 +2,7 @@
 
 internal import Embeddings
 internal import Sharding
+public import Wire
 
 /// How ids are drawn.
 public enum IDDistribution: Sendable, Equatable, CustomStringConvertible {
@@ -78,6 +79,10 @@ public struct PullPushSettings: Sendable, Equatable {
   ///
   /// Default false: as drawn.
   public var isDistinct = false
+  /// How rows and gradients travel.
+  ///
+  /// Default float32.
+  public var numbers = NumberType.float32
   /// What the shard does with its blocks while pushes are measured: `epoch` or `none`.
   public var durability = BenchService.epoch
   /// Where the shard's journal is made, and removed again; the disk's own speed is measured there.
@@ -108,7 +113,8 @@ public struct PullPushSettings: Sendable, Equatable {
     [
       "ids": .number(ids), "dimension": .number(dimension), "batch": .number(batch), "inFlight": .number(inFlight),
       "seconds": .decimal(seconds), "runs": .number(runs), "distribution": .text(distribution.description),
-      "idsOfABatch": .text(isDistinct ? "distinct" : "as drawn"), "seed": .number(Int(clamping: seed)),
+      "wire": .text("\(numbers)"), "idsOfABatch": .text(isDistinct ? "distinct" : "as drawn"),
+      "seed": .number(Int(clamping: seed)),
     ]
   }
 

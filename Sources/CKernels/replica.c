@@ -36,32 +36,8 @@ static inline int is_row(uint64_t word) { return word != 0 && (uint32_t)word != 
 
 // float16 in rows ------------------------------------------------------------------------------------------------------
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-
-__attribute__((target("avx,f16c"))) static void widen_f16c(const uint16_t *from, float *to, uint32_t count) {
-  uint32_t i = 0;
-  for (; i + 8 <= count; i += 8) _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from + i))));
-  for (; i < count; i++) to[i] = _cvtsh_ss(from[i]);
-}
-#endif
-
-static void widen(const uint16_t *from, float *to, uint32_t count) {
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("f16c")) {
-    widen_f16c(from, to, count);
-    return;
-  }
-#endif
-  for (uint32_t i = 0; i < count; i++) {
-    _Float16 half;
-    memcpy(&half, from + i, 2);
-    to[i] = (float)half;
-  }
-}
-
 static inline void read_weights(const guira_replica *table, const uint64_t *row, float *out) {
-  if (table->half) widen((const uint16_t *)(row + 1), out, table->dimension);
+  if (table->half) guira_from_half((const uint16_t *)(row + 1), table->dimension, out);
   else memcpy(out, row + 1, table->dimension * sizeof(float));
 }
 

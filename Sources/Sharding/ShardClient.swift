@@ -8,71 +8,57 @@
 public import Base
 public import Wire
 
-/// Where one push goes wrong or right: its place in a chain and its bytes.
-struct KeptPush {
-  var chain: ChainKey
-  var end: Position
-  var message: Blob
-  var isApplied = false
-  var sentAt: Int64?
-}
-
 /// Speaks to all shards for one consumer.
 public struct ShardClient {
-  private struct Peer {
-    var welcome: Welcome?
-    var incarnation: UInt64 = 0
-    var helloAt: Int64 = longAgo
-    var isSynchronizing = true
-    var pushes: [KeptPush] = []
-    var durable: [ChainKey: Position] = [:]
-    var applied: [ChainKey: Position] = [:]
-    var claimed: Set<ChainKey> = []
-    var claimAt: Int64 = longAgo
-  }
-
-  private struct Pull {
+  struct Pull {
     var requests: [Blob?]
     var replies: [PullReply?]
     var sentAt: [Int64]
     var missing: Int
   }
 
-  private var peers: [Peer]
-  private let chains: [ChainKey]
-  private let owner: UInt64
-  private var generation: UInt64 = 0
-  private var positions: [ChainKey: [Position]] = [:]
-  private var pulls: [UInt64: Pull] = [:]
-  private var nextRequest: UInt64 = 1
-  private let retryAfter: Int64
-  private let check: (Int, Welcome) -> String?
+  var peers: [ShardPeer]
+  let chains: [ChainKey]
+  let owner: UInt64
+  var generation: UInt64 = 0
+  var positions: [ChainKey: [Position]] = [:]
+  var pulls: [UInt64: Pull] = [:]
+  var nextRequest: UInt64 = 1
+  let retryAfter: Int64
+  let heartbeatEvery: Int64
+  /// Spreads retries of many clients; seeded, so that runs can be repeated.
+  var random: SeededRandom
+  let check: (Int, Welcome) -> String?
 
   /// Bytes of pushes that are not durable yet.
   public private(set) var keptBytes = 0
   /// Messages to send: shard and bytes.
   ///
   /// The shell takes them and sends them in order.
-  public private(set) var outgoing: [(shard: Int, message: Blob)] = []
+  public internal(set) var outgoing: [(shard: Int, message: Blob)] = []
   /// Why the client cannot go on.
-  public private(set) var failure: ClientFailure?
+  public internal(set) var failure: ClientFailure?
   /// How often the client had to find out where a shard stands.
-  public private(set) var resynchronizations = 0
+  public internal(set) var resynchronizations = 0
 
   /// A client of `shardCount` shards that will own `chains`.
   ///
   /// - Parameters:
   ///   - owner: drawn at random by the shell; breaks ties between claims.
   ///   - retryAfter: how long an answer may take before the client asks where the shard stands. Default 2 s.
+  ///   - heartbeatEvery: how long a shard may be silent before an idle client asks whether it lives. Default 1 s.
   ///   - check: what is wrong with a shard's welcome, in words; nil when it fits.
   public init(
     shardCount: Int, chains: [ChainKey], owner: UInt64, retryAfter: Duration = .seconds(2),
+    heartbeatEvery: Duration = .seconds(1),
     check: @escaping (Int, Welcome) -> String? = { _, _ in nil }
   ) {
-    peers = Array(repeating: Peer(), count: shardCount)
+    peers = Array(repeating: ShardPeer(), count: shardCount)
     self.chains = chains
     self.owner = owner
     self.retryAfter = retryAfter.nanoseconds
+    self.heartbeatEvery = heartbeatEvery.nanoseconds
+    random = SeededRandom(seed: owner)
     self.check = check
   }
 
@@ -119,7 +105,7 @@ public struct ShardClient {
     return outgoing
   }
 
-  private mutating func request() -> UInt64 {
+  mutating func request() -> UInt64 {
     defer { nextRequest += 1 }
     return nextRequest
   }
@@ -135,7 +121,7 @@ public struct ShardClient {
       requests: requests, replies: Array(repeating: nil, count: peers.count),
       sentAt: Array(repeating: now, count: peers.count), missing: missing)
     for shard in peers.indices where !peers[shard].isSynchronizing {
-      if let message = requests[shard] { outgoing.append((shard, message)) }
+      if let message = requests[shard] { send(message, to: shard) }
     }
     return ticket
   }
@@ -156,81 +142,14 @@ public struct ShardClient {
       let isOpen = !peers[shard].isSynchronizing
       peers[shard].pushes.append(KeptPush(chain: chain, end: end, message: message, sentAt: isOpen ? now : nil))
       keptBytes += message.count
-      if isOpen { outgoing.append((shard, message)) }
+      if isOpen { send(message, to: shard) }
     }
   }
 
   /// Asks all shards to close their epoch, so that kept pushes become durable sooner.
   public mutating func askForEarlyClose() {
     for shard in peers.indices where !peers[shard].isSynchronizing {
-      outgoing.append((shard, PlainMessage.empty(.closeEpoch, request: request())))
-    }
-  }
-
-  // MARK: Time
-
-  /// Sends again what is overdue.
-  public mutating func tick(now: Int64) {
-    guard failure == nil else { return }
-    for shard in peers.indices {
-      let peer = peers[shard]
-      if peer.isSynchronizing {
-        if now - peer.helloAt > retryAfter / 4 { sayHello(to: shard, now: now) }
-        continue
-      }
-      let push = peer.pushes.first { !$0.isApplied }?.sentAt
-      let pull = pulls.values.filter { $0.requests[shard] != nil && $0.replies[shard] == nil }.map { $0.sentAt[shard] }
-        .min()
-      if let oldest = [push, pull].compactMap({ $0 }).min(), now - oldest > retryAfter {
-        synchronize(shard, now: now)
-      }
-      // The news that a push is durable can be lost, and a shard that came back may lack what it had acknowledged as
-      // applied. On a chain that has fallen silent nothing else would ever tell.
-      if let kept = peer.pushes.first(where: { $0.isApplied }),
-        now - max(kept.sentAt ?? longAgo, peer.helloAt) > 4 * retryAfter
-      {
-        synchronize(shard, now: now)
-      }
-      if peer.claimed.count < chains.count, now - peer.claimAt > retryAfter { synchronize(shard, now: now) }
-    }
-  }
-
-  private mutating func synchronize(_ shard: Int, now: Int64) {
-    guard !peers[shard].isSynchronizing else { return }
-    peers[shard].isSynchronizing = true
-    resynchronizations += 1
-    sayHello(to: shard, now: now)
-  }
-
-  private mutating func sayHello(to shard: Int, now: Int64) {
-    peers[shard].helloAt = now
-    outgoing.append((shard, Hello(role: .trainer, chains: chains).encoded(request: request())))
-  }
-
-  private mutating func claimAll(now: Int64) {
-    guard peers.allSatisfy({ $0.welcome != nil }) else { return }
-    if generation == 0 {
-      for shard in peers.indices {
-        for state in peers[shard].welcome?.chains ?? [] { raise(above: state.ownership.generation, of: shard) }
-      }
-      generation = max(generation, 1)
-    }
-    guard failure == nil else { return }
-    for shard in peers.indices where !peers[shard].isSynchronizing { sendClaims(to: shard, now: now) }
-  }
-
-  private mutating func raise(above known: UInt64, of shard: Int) {
-    guard known < Ownership.generationLimit else {
-      failure = .mismatch(shard: shard, "generation \(known) owns a partition, which nobody can claim above")
-      return
-    }
-    generation = max(generation, known + 1)
-  }
-
-  private mutating func sendClaims(to shard: Int, now: Int64) {
-    peers[shard].claimAt = now
-    for chain in chains where !peers[shard].claimed.contains(chain) {
-      outgoing.append((shard, Claim(chain: chain, ownership: ownership).encoded(request: request())))
+      send(PlainMessage.empty(.closeEpoch, request: request()), to: shard)
     }
   }
 
@@ -244,10 +163,13 @@ public struct ShardClient {
     var reader = ByteReader(message)
     do {
       let header = try MessageHeader(decoding: &reader)
+      heard(
+        from: shard, request: header.request, wentWell: header.kind == .reply && header.opcode != .hello, now: now)
       switch (header.opcode, header.kind) {
       case (.hello, .reply): try welcomed(Welcome(decoding: &reader), by: shard, now: now)
       case (.claim, .reply): claimed(try ChainReply(decoding: &reader), by: shard)
       case (.push, .reply), (.durable, .reply): applied(try ChainReply(decoding: &reader).state, by: shard)
+      case (.ping, .reply): try ponged(Pong(decoding: &reader), by: shard, now: now)
       case (.pull, .reply): try pulled(PullReply(decoding: &reader), ticket: header.request, from: shard)
       case (let opcode, .error): refused(try ErrorReply(decoding: &reader), opcode, by: shard, now: now)
       default: break
@@ -280,6 +202,8 @@ public struct ShardClient {
     peers[shard].welcome = welcome
     peers[shard].incarnation = welcome.incarnation
     peers[shard].isSynchronizing = false
+    peers[shard].credits.requestLimit = welcome.requestCredits == 0 ? .max : welcome.requestCredits
+    peers[shard].credits.byteLimit = welcome.byteCredits == 0 ? .max : welcome.byteCredits
     for state in welcome.chains where peers[shard].claimed.contains(state.chain) {
       guard state.ownership == ownership else {
         failure = .fenced(shard: shard, generation: state.ownership.generation)
@@ -296,15 +220,21 @@ public struct ShardClient {
     sendAgain(to: shard, now: now)
   }
 
+  /// A shard that came back since may lack what it had acknowledged.
+  private mutating func ponged(_ pong: Pong, by shard: Int, now: Int64) throws {
+    peers[shard].pingAt = nil
+    if pong.incarnation != peers[shard].incarnation { synchronize(shard, now: now) }
+  }
+
   private mutating func sendAgain(to shard: Int, now: Int64) {
     for index in peers[shard].pushes.indices where !peers[shard].pushes[index].isApplied {
       peers[shard].pushes[index].sentAt = now
-      outgoing.append((shard, PushRequest.renumbered(peers[shard].pushes[index].message, request: request())))
+      send(PushRequest.renumbered(peers[shard].pushes[index].message, request: request()), to: shard)
     }
     for (ticket, pull) in pulls.sorted(by: { $0.key < $1.key }) where pull.replies[shard] == nil {
       guard let message = pull.requests[shard] else { continue }
       pulls[ticket]?.sentAt[shard] = now
-      outgoing.append((shard, message))
+      send(message, to: shard)
     }
   }
 
@@ -380,9 +310,8 @@ public struct ShardClient {
       (.malformed, .push):
       // The same bytes would be refused again.
       failure = .mismatch(shard: shard, error.message)
-    case (.busy, .push):
-      // Its disk is full. What is overdue is sent again after a while, from where the shard stands then.
-      break
+    case (.busy, _):
+      synchronize(shard, now: now, afterPause: true)
     default:
       synchronize(shard, now: now)
     }

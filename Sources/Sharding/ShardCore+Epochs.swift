@@ -22,6 +22,7 @@ extension ShardCore {
     workOnCheckpoint(now: now, isIdle: isIdle, into: &actions)
     if now >= nextSweep {
       nextSweep = now + options.sweepEvery.nanoseconds
+      clients.forget(now: now)
       sweep(now: now)
     }
     if !waitingReaders.isEmpty { answerReaders(now: now, into: &actions) }

@@ -9,6 +9,7 @@ extension ShardCore {
   ///
   /// Bytes from outside never trap: they get an error reply, or are dropped when not even the header can be read.
   public mutating func receive(_ message: Blob, from peer: PeerID, now: Int64, into actions: inout [ShardAction]) {
+    clients.heard(peer, at: now)
     var reader = ByteReader(message)
     let header: MessageHeader
     do {
@@ -23,6 +24,9 @@ extension ShardCore {
       return
     }
     do {
+      guard message.count <= options.creditBytes else {
+        throw ErrorReply(.malformed, "the request has \(message.count) bytes; the limit is \(options.creditBytes)")
+      }
       if let reply = try answer(header, &reader, peer: peer, now: now, actions: &actions) {
         actions.append(.send(peer, reply))
       }
@@ -31,7 +35,9 @@ extension ShardCore {
       actions.append(.send(peer, error.encoded(opcode: header.opcode, request: header.request)))
     } catch {
       count("malformed")
-      let reply = ErrorReply(.malformed, "\(header.opcode): \(error)")
+      var code = ErrorCode.malformed
+      if case DecodeError.invalid(NumberType.fieldName, _, _) = error { code = .mismatch }
+      let reply = ErrorReply(code, "\(header.opcode): \(error)")
       actions.append(.send(peer, reply.encoded(opcode: header.opcode, request: header.request)))
     }
   }
@@ -44,6 +50,9 @@ extension ShardCore {
     switch header.opcode {
     case .hello:
       return try welcome(Hello(decoding: &reader)).encoded(request: request)
+    case .ping:
+      try reader.expectEnd()
+      return Pong(incarnation: incarnation, durableEpoch: durableEpoch).encoded(request: request)
     case .claim:
       return try claim(Claim(decoding: &reader), request: request, peer: peer)
     case .pull:
@@ -85,7 +94,8 @@ extension ShardCore {
       shard: options.index, shardCount: options.map.shardCount, mapNumber: options.map.number,
       incarnation: incarnation, identityHigh: identity.high, identityLow: identity.low, epoch: openEpoch,
       durableEpoch: durableEpoch, chains: hello.chains.map { chains[$0]?.state ?? ChainState(chain: $0) },
-      tables: shape.tables, tensors: shape.tensors)
+      tables: shape.tables, tensors: shape.tensors, requestCredits: options.creditRequests,
+      byteCredits: options.creditBytes)
   }
 
   private mutating func claim(_ claim: Claim, request: UInt64, peer: PeerID) throws -> Blob? {
@@ -143,12 +153,13 @@ extension ShardCore {
     for tensor in tensors { floats += dense.entries[tensor]?.values.count ?? 0 }
     var writer = ByteWriter(capacity: 256 + floats * 4 + 16 * (pull.sections.count + tensors.count))
     PullReply.begin(
-      request: request, incarnation: incarnation, sections: pull.sections.count, tensors: tensors.count, into: &writer)
+      request: request, incarnation: incarnation, sections: pull.sections.count, tensors: tensors.count,
+      numbers: pull.numbers, into: &writer)
     for (number, section) in pull.sections.enumerated() {
       let box = try box(section.table)
       let count = section.ids.count * box.shape.weightCount
-      PullReply.beginFloats(number: number, count: count, into: &writer)
-      writer.append(Float.self, count: count) { rows in
+      PullReply.beginNumbers(number: number, count: count, into: &writer)
+      writer.append(numbers: pull.numbers, count: count) { rows in
         box.table.pull(
           ids: section.ids.span, sightings: section.sightings.span, eventTime: pull.eventTime, into: &rows)
       }
@@ -156,7 +167,7 @@ extension ShardCore {
     }
     for tensor in tensors {
       let values = dense.entries[tensor]?.values ?? []
-      PullReply.beginFloats(number: tensor, count: values.count, into: &writer)
+      PullReply.beginNumbers(number: tensor, count: values.count, into: &writer)
       writer.append(array: values)
     }
     count("pulls")

@@ -128,6 +128,7 @@ public struct ShardCore: ~Copyable {
   var mustClose = false
   /// Why pushes are refused for now; empty when they are not.
   public internal(set) var stall = ""
+  var clients = LivingClients()
 
   /// An empty shard.
   ///
@@ -171,13 +172,17 @@ public struct ShardCore: ~Copyable {
         expired: UInt64(statistics.expired + statistics.evicted + statistics.forgotten),
         bytes: UInt64(statistics.bytes))
     }
-    return ShardStatus(
+    var counters = counters
+    counters["clients"] = UInt64(clients.count)
+    var status = ShardStatus(
       shard: options.index, epoch: openEpoch, durableEpoch: durableEpoch,
       isQuiet: !isChanged && cut == nil && syncing.isEmpty,
       chains: chains.values.map { ShardStatus.Chain($0.state) }
         .sorted { ($0.consumer, $0.stream, $0.partition) < ($1.consumer, $1.stream, $1.partition) },
       counters: counters, tables: figures,
       problem: [problem, stall, checkpointProblem].first { !$0.isEmpty } ?? "")
+    status.isStalled = !stall.isEmpty
+    return status
   }
 
   /// The digest of everything this shard holds.

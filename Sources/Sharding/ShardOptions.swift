@@ -65,6 +65,14 @@ public struct ShardOptions: Sendable, Equatable {
   ///
   /// Default 100 ms.
   public var sweepEvery: Duration = .milliseconds(100)
+  /// Requests one client may have unanswered.
+  ///
+  /// Default 256; what it sends beyond waits in its own queues.
+  public var creditRequests: Int = 256
+  /// Bytes of requests one client may have unanswered, in whole mebibytes; a longer request is refused.
+  ///
+  /// Default 256 MiB.
+  public var creditBytes: Int = 256 << 20
 
   /// Options with defaults for everything but the shape of the cluster.
   public init(index: Int, map: ClusterMap, seed: UInt64, tables: [TableOptions], tensors: [DenseTensorOptions]) {

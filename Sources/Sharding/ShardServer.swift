@@ -61,7 +61,8 @@ public final class ShardServer: Sendable {
     prepare(&box.core)
 
     let context = LinkContext()
-    let socket = try Socket(.router, context: context)
+    // Hellos and pings are not counted by clients.
+    let socket = try Socket(.router, context: context, receiveQueue: options.shard.creditRequests + 16)
     try socket.bind(options.endpoint)
 
     let disk = ShardDisk(

@@ -55,7 +55,7 @@ final class SimulatedTrainer {
     states = partitions.map { Partition(number: $0, chain: Workload.chain($0)) }
     client = ShardClient(
       shardCount: map.shardCount, chains: partitions.map { Workload.chain($0) }, owner: owner,
-      retryAfter: .milliseconds(150))
+      retryAfter: .milliseconds(150), heartbeatEvery: .milliseconds(60))
   }
 
   var isReady: Bool { client.isReady }

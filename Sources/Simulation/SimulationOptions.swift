@@ -22,6 +22,8 @@ public struct SimulationOptions: Sendable, Equatable {
   public var halfPrecision = false
   /// Blocks a shard keeps for sync, in bytes; a small number makes sync take new bases.
   public var retainedBytes = 1 << 20
+  /// Requests a trainer may have unanswered at a shard; a small number makes them wait for each other.
+  public var creditRequests = 256
   /// How long (virtual) the cluster may take to become quiet once examples and faults are over.
   public var quietWithin: Duration = .seconds(30)
 

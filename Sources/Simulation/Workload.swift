@@ -139,6 +139,7 @@ struct Workload {
     shard.checkpointEvery = .milliseconds(170)
     shard.checkpointSliceRows = 6
     shard.checkpointRowRate = 2500
+    shard.creditRequests = options.creditRequests
     shard.sweepEvery = .milliseconds(30)
     shard.sweepRows = 64
     return shard

@@ -186,14 +186,14 @@ public struct TrainerCore: ~Copyable {
   private mutating func sendPull(of forming: TrainingBatch, now: Int64) -> TrainingBatch {
     var batch = forming
     batch.group(by: options.map, tableIndex: options.tableIndex)
-    let (mapNumber, eventTime) = (options.map.number, batch.eventTime)
+    let (mapNumber, eventTime, numbers) = (options.map.number, batch.eventTime, options.numbers)
     let hasTensors = options.map.tensorOwners(of: options)
     batch.ticket = client.pull(now: now) { ticket, shard in
       let parts = batch.parts[shard].filter { !$0.ids.isEmpty }
       guard !parts.isEmpty || hasTensors.contains(shard) else { return nil }
       return PullRequest.encoded(
         request: ticket, mapNumber: mapNumber, eventTime: eventTime, wantsDense: hasTensors.contains(shard),
-        sections: parts.map { ($0.table, $0.ids, $0.sightings) })
+        numbers: numbers, sections: parts.map { ($0.table, $0.ids, $0.sightings) })
     }
     return batch
   }
@@ -305,12 +305,12 @@ public struct TrainerCore: ~Copyable {
       var writer = ByteWriter(capacity: 1 << 16)
       PushRequest.begin(
         request: request, stamp: stamp, mapNumber: options.map.number, sections: parts.count, tensors: tensors.count,
-        arrivals: batch.arrivals, into: &writer)
+        arrivals: batch.arrivals, numbers: options.numbers, into: &writer)
       for (table, part) in parts {
         let width = options.tables[part.table].weightCount
         PushRequest.beginSection(
           table: part.table, ids: part.ids, sightings: part.sightings, floats: part.ids.count * width, into: &writer)
-        writer.append(Float.self, count: part.ids.count * width) { target in
+        writer.append(numbers: options.numbers, count: part.ids.count * width) { target in
           collect(part.places, width: width, of: rowGradients[table], into: &target)
         }
       }

@@ -52,6 +52,10 @@ public struct TrainerOptions: Sendable, Equatable {
   ///
   /// Default 16.
   public var batchesAhead: Int = 16
+  /// How rows and their gradients travel; dense tensors are always float32.
+  ///
+  /// Default float32.
+  public var numbers: NumberType = .float32
   /// Where ln r is applied.
   ///
   /// Default serving.

@@ -116,11 +116,16 @@ public struct Welcome: Equatable, Sendable {
   public var tables: [TableShape]
   /// All dense tensors of the cluster, in index order.
   public var tensors: [TensorShape]
+  /// The most requests the client may have unanswered here; 0 for any number.
+  public var requestCredits: Int
+  /// The most bytes of them, whole mebibytes; 0 for any number.
+  public var byteCredits: Int
 
   /// A welcome from its parts.
   public init(
     shard: Int, shardCount: Int, mapNumber: UInt64, incarnation: UInt64, identityHigh: UInt64, identityLow: UInt64,
-    epoch: UInt64, durableEpoch: UInt64, chains: [ChainState], tables: [TableShape], tensors: [TensorShape]
+    epoch: UInt64, durableEpoch: UInt64, chains: [ChainState], tables: [TableShape], tensors: [TensorShape],
+    requestCredits: Int = 0, byteCredits: Int = 0
   ) {
     self.shard = shard
     self.shardCount = shardCount
@@ -133,6 +138,8 @@ public struct Welcome: Equatable, Sendable {
     self.chains = chains
     self.tables = tables
     self.tensors = tensors
+    self.requestCredits = requestCredits
+    self.byteCredits = byteCredits
   }
 
   /// The whole message.
@@ -150,7 +157,8 @@ public struct Welcome: Equatable, Sendable {
     writer.append(UInt32(chains.count))
     writer.append(UInt32(tables.count))
     writer.append(UInt32(tensors.count))
-    writer.append(UInt32(0))
+    writer.append(UInt16(clamping: requestCredits))
+    writer.append(UInt16(clamping: byteCredits >> 20))
     writer.append(array: chains)
     for table in tables {
       writer.append(UInt32(table.weightCount))
@@ -178,7 +186,8 @@ public struct Welcome: Equatable, Sendable {
     let chainCount = try reader.count("chains", limit: 1 << 16)
     let tableCount = try reader.count("tables", limit: WireProtocol.sectionLimit)
     let tensorCount = try reader.count("tensors", limit: WireProtocol.sectionLimit)
-    _ = try reader.read(UInt32.self)
+    requestCredits = Int(try reader.read(UInt16.self))
+    byteCredits = Int(try reader.read(UInt16.self)) << 20
     chains = try reader.view(ChainState.self, count: chainCount).array
     tables = []
     for _ in 0..<tableCount {
@@ -252,6 +261,36 @@ public struct ChainReply: Equatable, Sendable {
   public init(decoding reader: inout ByteReader) throws(DecodeError) {
     incarnation = try reader.read()
     state = try reader.read()
+    try reader.expectEnd()
+  }
+}
+
+/// The answer to a ping.
+public struct Pong: Equatable, Sendable {
+  /// The shard's incarnation; another one than before means it came back.
+  public var incarnation: UInt64
+  /// The newest epoch that is durable.
+  public var durableEpoch: UInt64
+
+  /// An answer from its parts.
+  public init(incarnation: UInt64, durableEpoch: UInt64) {
+    self.incarnation = incarnation
+    self.durableEpoch = durableEpoch
+  }
+
+  /// The whole message.
+  public func encoded(request: UInt64) -> Blob {
+    var writer = ByteWriter(capacity: 64)
+    MessageHeader(.ping, .reply, request: request).encode(into: &writer)
+    writer.append(incarnation)
+    writer.append(durableEpoch)
+    return writer.finish()
+  }
+
+  /// Reads the body.
+  public init(decoding reader: inout ByteReader) throws(DecodeError) {
+    incarnation = try reader.read()
+    durableEpoch = try reader.read()
     try reader.expectEnd()
   }
 }

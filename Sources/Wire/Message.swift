@@ -13,7 +13,9 @@ public enum WireProtocol {
   public static let version: UInt16 = 1
   /// The oldest version this build still reads.
   public static let oldestVersion: UInt16 = 1
-  /// The most bytes one message may have.
+  /// The most bytes one message may have; beyond it libzmq closes the connection without a word.
+  ///
+  /// A shard refuses requests far below it, with a word (`Welcome.byteCredits`).
   public static let frameLimit = 1 << 30
   /// The most ids one table section of a request may have.
   public static let idLimit = 1 << 22
@@ -47,8 +49,10 @@ public enum Opcode: UInt16, Sendable, CaseIterable {
   case digest = 10
   /// Reads one row with its metadata.
   case inspect = 11
+  /// Asks whether the shard lives; shows that the client does.
+  case ping = 12
   /// Asks for a checkpoint; answered when it is on disk.
-  case checkpoint = 12
+  case checkpoint = 13
   /// Sent unasked: how far a chain is durable.
   case durable = 16
   /// A replica asks for versions, acknowledges them, and shows it is alive.

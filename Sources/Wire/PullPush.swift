@@ -32,12 +32,14 @@ public struct PullRequest: Sendable {
   public var eventTime: Milliseconds
   /// Whether the shard's dense tensors are wanted too.
   public var wantsDense: Bool
+  /// How the rows are wanted.
+  public var numbers: NumberType
   /// Ids per table.
   public var sections: [IDSection]
 
   /// Encodes a request; `sections` gives (table, ids, sightings).
   public static func encoded(
-    request: UInt64, mapNumber: UInt64, eventTime: Milliseconds, wantsDense: Bool,
+    request: UInt64, mapNumber: UInt64, eventTime: Milliseconds, wantsDense: Bool, numbers: NumberType = .float32,
     sections: [(table: Int, ids: [UInt64], sightings: [UInt32])]
   ) -> Blob {
     var writer = ByteWriter(capacity: 64 + sections.reduce(0) { $0 + 32 + $1.ids.count * 12 })
@@ -45,7 +47,8 @@ public struct PullRequest: Sendable {
     writer.append(mapNumber)
     writer.append(eventTime)
     writer.append(UInt32(sections.count))
-    writer.append(UInt32(wantsDense ? 1 : 0))
+    writer.append(UInt16(wantsDense ? 1 : 0))
+    writer.append(numbers.rawValue)
     for section in sections {
       writer.append(UInt32(section.table))
       writer.append(UInt32(section.ids.count))
@@ -61,7 +64,8 @@ public struct PullRequest: Sendable {
     mapNumber = try reader.read()
     eventTime = try reader.read()
     let count = try reader.count("sections", limit: WireProtocol.sectionLimit)
-    wantsDense = try reader.read(UInt32.self) & 1 == 1
+    wantsDense = try reader.read(UInt16.self) & 1 == 1
+    numbers = try NumberType(wire: UInt32(reader.read(UInt16.self)))
     sections = []
     for _ in 0..<count {
       let table = Int(try reader.read(UInt32.self))
@@ -86,18 +90,20 @@ public struct PullReply: Sendable {
   /// The shard's dense tensors.
   public var tensors: [TensorSection]
 
-  /// Begins a reply; the shard then writes each section with `beginRows` and its floats.
+  /// Begins a reply; the shard then writes each section with `beginNumbers` and its numbers.
   public static func begin(
-    request: UInt64, incarnation: UInt64, sections: Int, tensors: Int, into writer: inout ByteWriter
+    request: UInt64, incarnation: UInt64, sections: Int, tensors: Int, numbers: NumberType = .float32,
+    into writer: inout ByteWriter
   ) {
     MessageHeader(.pull, .reply, request: request).encode(into: &writer)
     writer.append(incarnation)
-    writer.append(UInt32(sections))
+    writer.append(UInt16(sections))
+    writer.append(numbers.rawValue)
     writer.append(UInt32(tensors))
   }
 
-  /// Writes the head of one section: its number (or tensor index) and how many floats follow.
-  public static func beginFloats(number: Int, count: Int, into writer: inout ByteWriter) {
+  /// Writes the head of one section: its number (or tensor index) and how many numbers follow.
+  public static func beginNumbers(number: Int, count: Int, into writer: inout ByteWriter) {
     writer.align()
     writer.append(UInt32(number))
     writer.append(UInt32(count))
@@ -106,7 +112,11 @@ public struct PullReply: Sendable {
   /// Reads the body.
   public init(decoding reader: inout ByteReader) throws(DecodeError) {
     incarnation = try reader.read()
-    let sectionCount = try reader.count("sections", limit: WireProtocol.sectionLimit)
+    let sectionCount = Int(try reader.read(UInt16.self))
+    guard sectionCount <= WireProtocol.sectionLimit else {
+      throw .overLimit(field: "sections", value: UInt64(sectionCount), limit: UInt64(WireProtocol.sectionLimit))
+    }
+    let type = try NumberType(wire: UInt32(reader.read(UInt16.self)))
     let tensorCount = try reader.count("tensors", limit: WireProtocol.sectionLimit)
     rows = []
     tensors = []
@@ -114,7 +124,7 @@ public struct PullReply: Sendable {
       try reader.align()
       let number = Int(try reader.read(UInt32.self))
       let count = Int(try reader.read(UInt32.self))
-      let floats = try reader.view(Float.self, count: count)
+      let floats = try reader.numbers(index < sectionCount ? type : .float32, count: count)
       if index < sectionCount {
         rows.append(floats)
       } else {
@@ -141,7 +151,7 @@ public struct PushRequest: Sendable {
   /// Begins a push; sections, tensors and arrivals follow in that order.
   public static func begin(
     request: UInt64, stamp: Stamp, mapNumber: UInt64, sections: Int, tensors: Int, arrivals: [ArrivalCount],
-    into writer: inout ByteWriter
+    numbers: NumberType = .float32, into writer: inout ByteWriter
   ) {
     MessageHeader(.push, request: request).encode(into: &writer)
     writer.append(stamp)
@@ -149,11 +159,12 @@ public struct PushRequest: Sendable {
     writer.append(UInt32(sections))
     writer.append(UInt32(tensors))
     writer.append(UInt32(arrivals.count))
-    writer.append(UInt32(0))
+    writer.append(UInt32(numbers.rawValue))
     writer.append(array: arrivals)
   }
 
-  /// Writes the head of one section: ids and sightings; `ids × weightCount` gradients follow.
+  /// Writes the head of one section: ids and sightings; `ids × weightCount` gradients follow, as
+  /// `append(numbers:count:fill:)` writes them.
   public static func beginSection(
     table: Int, ids: [UInt64], sightings: [UInt32], floats: Int, into writer: inout ByteWriter
   ) {
@@ -181,7 +192,7 @@ public struct PushRequest: Sendable {
     let sectionCount = try reader.count("sections", limit: WireProtocol.sectionLimit)
     let tensorCount = try reader.count("tensors", limit: WireProtocol.sectionLimit)
     let arrivalCount = try reader.count("arrivals", limit: 1 << 16)
-    _ = try reader.read(UInt32.self)
+    let type = try NumberType(wire: reader.read(UInt32.self))
     arrivals = try reader.view(ArrivalCount.self, count: arrivalCount)
     sections = []
     for _ in 0..<sectionCount {
@@ -192,7 +203,7 @@ public struct PushRequest: Sendable {
       let idView = try reader.view(UInt64.self, count: ids)
       let sightings = try reader.view(UInt32.self, count: ids)
       try reader.align()
-      let gradients = try reader.view(Float.self, count: Int(clamping: floats))
+      let gradients = try reader.numbers(type, count: Int(clamping: floats))
       sections.append(IDSection(table: table, ids: idView, sightings: sightings, gradients: gradients))
     }
     tensors = []

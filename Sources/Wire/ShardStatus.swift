@@ -20,6 +20,8 @@ public struct ShardStatus: Codable, Sendable, Equatable {
   public var tables: [String: Table]
   /// What is wrong, in words; empty when nothing is.
   public var problem: String
+  /// Whether pushes are refused for now, because blocks cannot be written.
+  public var isStalled = false
 
   /// One chain's state.
   public struct Chain: Codable, Sendable, Equatable {

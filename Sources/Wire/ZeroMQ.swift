@@ -64,7 +64,8 @@ public struct PeerID: Hashable, Sendable, CustomStringConvertible {
   private let kind: Kind
 
   /// A socket of this thread.
-  public init(_ kind: Kind, context: LinkContext, queue: Int32 = 10_000) throws(LinkError) {
+  /// - Parameter receiveQueue: messages of one peer that may wait to be received; beyond them its sends wait.
+  public init(_ kind: Kind, context: LinkContext, receiveQueue: Int = 10_000) throws(LinkError) {
     guard let handle = unsafe zmq_socket(context.handle, kind == .router ? ZMQ_ROUTER : ZMQ_DEALER) else {
       throw LinkError(zmq_errno(), "make a socket")
     }
@@ -73,8 +74,8 @@ public struct PeerID: Hashable, Sendable, CustomStringConvertible {
     self.kind = kind
     // These cannot fail on a fresh socket: the options exist and the values are legal.
     set(ZMQ_LINGER, 0)
-    set(ZMQ_SNDHWM, queue)
-    set(ZMQ_RCVHWM, queue)
+    set(ZMQ_SNDHWM, 10_000)
+    set(ZMQ_RCVHWM, Int32(clamping: receiveQueue))
     if kind == .router { set(ZMQ_ROUTER_MANDATORY, 1) }
     set(ZMQ_RECONNECT_IVL, 20)
     set(ZMQ_RECONNECT_IVL_MAX, 500)

@@ -31,6 +31,10 @@ private func show(_ report: BenchmarkReport, json: Bool) throws {
 
 private func progress(_ what: String) { write("\(what)\n", to: STDERR_FILENO) }
 
+enum WireChoice: String, ExpressibleByArgument, CaseIterable {
+  case float32, float16
+}
+
 struct PullPushOptions: ParsableArguments {
   @Option(help: "Ids in the table.") var ids = 10_000_000
   @Option(help: "Weights per row; AdaGrad state comes on top.") var dimension = 32
@@ -48,6 +52,7 @@ struct PullPushOptions: ParsableArguments {
     })
   var distribution = IDDistribution.zipf(1.05)
   @Flag(help: "Only distinct ids in a request, as in a trainer's batch; else as drawn.") var distinct = false
+  @Option(help: "How rows and gradients travel: float32 or float16.") var wire = WireChoice.float32
   @Option(help: "The seed of everything.") var seed: UInt64 = 1
   @Flag(help: "Print one JSON object.") var json = false
 
@@ -62,6 +67,7 @@ struct PullPushOptions: ParsableArguments {
     settings.distribution = distribution
     settings.isDistinct = distinct
     settings.seed = seed
+    settings.numbers = wire == .float16 ? .float16 : .float32
     return settings
   }
 }

@@ -11,14 +11,18 @@ struct Status: ParsableCommand {
       Examples:
         guira status --watch
         guira status --json | jq -r '.problems[]'
+        guira status --metrics > /var/lib/node_exporter/guira.prom
       """)
 
   @OptionGroup var state: StateOption
   @Flag(help: "Show it again and again, until Ctrl-C.") var watch = false
   @Flag(help: "Print JSON: what every process last said, and the problems.") var json = false
+  @Flag(help: "Print metrics in Prometheus's text format, for a textfile collector.") var metrics = false
 
   func validate() throws {
-    if watch && json { throw ValidationError("--watch and --json exclude each other.") }
+    if [watch, json, metrics].count(where: { $0 }) > 1 {
+      throw ValidationError("--watch, --json and --metrics exclude each other.")
+    }
   }
 
   func run() throws {
@@ -27,6 +31,7 @@ struct Status: ParsableCommand {
       while true {
         let status = try ClusterStatus.read(state.paths)
         if json { return write(try status.json()) }
+        if metrics { return write(StatusMetrics.text(status)) }
         if !watch { return write(StatusView.page(status, width: 200).joined(separator: "\n") + "\n") }
         screen.show(status)
         Thread.sleep(forTimeInterval: 0.5)

@@ -34,6 +34,8 @@ struct Up: ParsableCommand {
   @Option(name: .customLong("set"), help: "A value to put in, key.path=value; may be repeated.")
   var overrides: [String] = []
   @Option(help: "The share of impressions a replica is asked about over HTTP first, 0 to 1.") var predictShare = 0.0
+  @Flag(help: "Let shards start although their journal or checkpoint is damaged, with what is left, in this run.")
+  var acceptLoss = false
   @Flag(help: "Keep the cluster running after the replay, until Ctrl-C.") var keepRunning = false
 
   func validate() throws {
@@ -192,7 +194,7 @@ private struct ClusterRun {
         arguments: [
           instance.role.rawValue, "--config", paths.configuration, "--state", paths.root, "--index",
           "\(instance.index)",
-        ], log: paths.log(instance))
+        ] + (instance.role == .shard && options.acceptLoss ? ["--accept-loss"] : []), log: paths.log(instance))
     }
   }
 

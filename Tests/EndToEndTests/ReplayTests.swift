@@ -71,9 +71,4 @@ import Testing
     guard let data = try? Data(contentsOf: URL(filePath: "\(scratch.state)/\(role)/status.json")) else { return nil }
     return try? JSONDecoder().decode(RoleStatus.self, from: data)
   }
-
-  private func tail(_ path: String) -> String {
-    let text = (try? String(contentsOfFile: path, encoding: .utf8)) ?? ""
-    return text.split(separator: "\n").suffix(15).joined(separator: "\n")
-  }
 }

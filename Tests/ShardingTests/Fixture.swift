@@ -82,10 +82,11 @@ final class ShardFixture {
   }
 
   static func pull(
-    map: UInt64 = 1, table: Int = 0, ids: [UInt64] = [1, 2, 3], dense: Bool = false, eventTime: Milliseconds = 1000
+    map: UInt64 = 1, table: Int = 0, ids: [UInt64] = [1, 2, 3], dense: Bool = false, eventTime: Milliseconds = 1000,
+    numbers: NumberType = .float32
   ) -> Blob {
     PullRequest.encoded(
-      request: 2, mapNumber: map, eventTime: eventTime, wantsDense: dense,
+      request: 2, mapNumber: map, eventTime: eventTime, wantsDense: dense, numbers: numbers,
       sections: [(table, ids, ids.map { _ in 1 })])
   }
 
@@ -100,6 +101,7 @@ final class ShardFixture {
     var width = 2
     var tensor: (index: Int, count: Int)?
     var gradient: Float = 0.5
+    var numbers = NumberType.float32
   }
 
   static func push(_ shape: PushShape) -> Blob {
@@ -109,11 +111,13 @@ final class ShardFixture {
     var writer = ByteWriter()
     PushRequest.begin(
       request: 3, stamp: stamp, mapNumber: shape.map, sections: 1, tensors: shape.tensor == nil ? 0 : 1,
-      arrivals: [ArrivalCount(arrival: 4500, count: 4)], into: &writer)
+      arrivals: [ArrivalCount(arrival: 4500, count: 4)], numbers: shape.numbers, into: &writer)
     let floats = shape.ids.count * shape.width
     PushRequest.beginSection(
       table: shape.table, ids: shape.ids, sightings: shape.ids.map { _ in 1 }, floats: floats, into: &writer)
-    writer.append(array: [Float](repeating: shape.gradient, count: floats))
+    writer.append(numbers: shape.numbers, count: floats) { target in
+      for place in 0..<floats { target[place] = shape.gradient }
+    }
     if let tensor = shape.tensor {
       PushRequest.append(tensor: tensor.index, gradients: [Float](repeating: 1, count: tensor.count), into: &writer)
     }

@@ -190,6 +190,10 @@ import Wire
     shard.close()
   }
 
+  @Test func `buckets are those of docs_protocol`() {
+    #expect([0, 1, .max].map { ClusterMap.bucket(of: $0) } == [1552, 2910, 1581])
+  }
+
   @Test func `buckets are dealt out evenly, and every shard gets some`() {
     for count in [1, 2, 3, 7, 100, 4096] {
       let map = ClusterMap(shardCount: count)

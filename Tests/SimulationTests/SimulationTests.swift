@@ -18,6 +18,7 @@ import Testing
     options.halfPrecision = seed % 3 == 0
     options.retainedBytes = seed % 5 == 0 ? 4_000 : 1 << 20
     options.shards = 1 + Int(seed % 3)
+    options.creditRequests = seed % 4 == 1 ? 2 : 256
     var simulation = Simulation(seed: seed, options: options)
     simulation.run()
     let text = simulation.violations.joined(separator: "\n")

@@ -22,7 +22,7 @@ private final class Pair {
   private let path: String
   private var peerActions: [ShardAction] = []
 
-  init(batchSize: Int, shard old: consuming ShardCore? = nil) throws {
+  init(batchSize: Int, numbers: NumberType = .float32, shard old: consuming ShardCore? = nil) throws {
     schema = EventSchema(
       features: [FeatureSpec(name: "user"), FeatureSpec(name: "item")], tasks: [TaskSpec(name: "click")])
     var model = ModelOptions(
@@ -55,6 +55,7 @@ private final class Pair {
       tensors: tensors.map { TensorShape(name: $0.tensor.name, count: $0.tensor.count, shard: 0) }, tableIndex: [0, 1],
       tensorIndex: Array(tensors.indices))
     options.batchSize = batchSize
+    options.numbers = numbers
     trainer = try TrainerCore(options, owner: 3)
     path = FileManager.default.temporaryDirectory.appending(path: "scores-\(UUID().uuidString)").path
     scores = try ScoreLog(path: path, tasks: 1)
@@ -109,11 +110,13 @@ private final class Pair {
 
   private func record(_ number: Int) -> StreamRecord {
     var random = SeededRandom(seed: UInt64(number))
-    let features = FeatureBlock(
-      schema: schema, values: [.ids([random.next() % 20]), .ids([random.next() % 50])])
+    let (user, item) = (random.next() % 20, random.next() % 50)
+    let features = FeatureBlock(schema: schema, values: [.ids([user]), .ids([item])])
+    // Users of one kind like every third item, the others every fifth; now and then it is the other way round.
+    let likes = (item % (user < 10 ? 3 : 5) == 0) != (random.next() % 8 == 0)
     let example = Example(
       impression: ImpressionID(UInt64(number)), time: Int64(number) * 1000, ordinal: Position(low: UInt64(number)),
-      due: Int64(number) * 1000, arrival: 0, labels: [random.next() % 3 == 0 ? .positive : .negative], rates: [1],
+      due: Int64(number) * 1000, arrival: 0, labels: [likes ? .positive : .negative], rates: [1],
       predictions: [], features: features)
     var writer = ByteWriter()
     example.encode(into: &writer)
@@ -154,6 +157,19 @@ private final class Pair {
     try pair.claim()
     try pair.train(0..<60)
     #expect(pair.scores.lastPosition[0] == Position(low: 600))
+  }
+
+  @Test func `rows and gradients as halves train as well`() throws {
+    func quality(_ numbers: NumberType) throws -> Double {
+      let pair = try Pair(batchSize: 16, numbers: numbers)
+      try pair.claim()
+      try pair.train(0..<4000)
+      return try #require(pair.trainer.windows[0].scores().auc)
+    }
+    let (whole, half) = (try quality(.float32), try quality(.float16))
+    #expect(whole > 0.7)
+    #expect(abs(whole - half) < 0.002, "\(whole) as float32, \(half) as float16")
+    #expect(whole != half)
   }
 
   @Test func `a record that is no example counts and passes`() throws {

@@ -189,3 +189,7 @@ void guira_fill_normal(float *out, size_t count, uint64_t seed, float deviation)
 // Rounds to IEEE half precision, to nearest even; NaN stays NaN.
 void guira_to_half(const float *values, size_t count, uint16_t *out);
 void guira_to_half_scalar(const float *values, size_t count, uint16_t *out);
+
+// Widens IEEE half precision; exact.
+void guira_from_half(const uint16_t *values, size_t count, float *out);
+void guira_from_half_scalar(const uint16_t *values, size_t count, float *out);

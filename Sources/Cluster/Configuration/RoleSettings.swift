@@ -1,5 +1,13 @@
 // How many processes of each role there are, and what bounds them.
 
+/// How numbers travel.
+public enum Precision: String, Sendable, CaseIterable, Codable {
+  /// As the shards hold them.
+  case float32
+  /// Rounded: half the bytes.
+  case float16
+}
+
 /// `shards`: the parameter servers.
 public struct ShardsSettings: Sendable, Equatable, Settings {
   /// How many shards.
@@ -50,6 +58,10 @@ public struct TrainersSettings: Sendable, Equatable, Settings {
   ///
   /// Default 8; 0 waits for each push before the next pull.
   public var maxAhead = 8
+  /// How rows and gradients travel between trainers and shards; dense tensors always travel as float32.
+  ///
+  /// Default `float32`. `float16` halves the bytes and rounds to three digits; a gradient above 65,504 is refused.
+  public var wire = Precision.float32
 
   /// The defaults.
   public init() {}
@@ -58,19 +70,12 @@ public struct TrainersSettings: Sendable, Equatable, Settings {
     section.value("count", &count, .integer(1...1024))
     section.value("pushBufferBytes", &pushBufferBytes, .size(1 << 20...1 << 36))
     section.value("maxAhead", &maxAhead, .integer(0...1024))
+    section.value("wire", &wire, .word)
   }
 }
 
 /// `sync`: what is shipped to the replicas, and when.
 public struct SyncSettings: Sendable, Equatable, Settings {
-  /// How numbers travel to replicas.
-  public enum Precision: String, Sendable, CaseIterable, Codable {
-    /// As the shards hold them.
-    case float32
-    /// Rounded: half the bytes.
-    case float16
-  }
-
   /// How often changed rows are shipped, running time.
   ///
   /// Default 60s.

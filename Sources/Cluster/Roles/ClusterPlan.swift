@@ -97,6 +97,7 @@ public struct ClusterPlan: Sendable {
     options.flushAfter = model.settings.flushAfter
     options.pushBufferBytes = configuration.trainers.pushBufferBytes
     options.batchesAhead = configuration.trainers.maxAhead
+    options.numbers = configuration.trainers.wire == .float16 ? .float16 : .float32
     return options
   }
 

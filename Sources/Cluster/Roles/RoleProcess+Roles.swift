@@ -33,7 +33,9 @@ extension RoleProcess {
           ])
       },
       onStatus: { [instance] status in
-        var report = RoleStatus(instance, state: StopSignal.wasSent ? .stopping : .ready, message: status.problem)
+        let state = StopSignal.wasSent ? RoleStatus.State.stopping : status.problem.isEmpty ? .ready : .waiting
+        var report = RoleStatus(instance, state: state, message: status.problem)
+        report.counters["stalled"] = status.isStalled ? 1 : 0
         report.counters[StatusKey.rows] = Double(status.tables.values.reduce(0) { $0 + $1.rows })
         report.counters[StatusKey.bytes] = Double(status.tables.values.reduce(0) { $0 + $1.bytes })
         report.counters[StatusKey.epoch] = Double(status.epoch)

@@ -108,8 +108,9 @@ public enum StatusKey {
 
 /// Writes a process's status file, at most twice a second; belongs to one thread.
 ///
-/// A reader sees one status or the next, never a mix. What cannot be written is tried again with the next update: a full
-/// disk must not stop a role from working.
+/// A reader sees one status or the next, never a mix; on a full disk, where the file is written over, the mix does not
+/// parse and is read again. What cannot be written is tried again with the next update: a full disk must not stop a role
+/// from working, nor from saying so.
 public struct StatusWriter: Sendable {
   private let path: String
   private var lastWrite: Int64?
@@ -134,7 +135,11 @@ public struct StatusWriter: Sendable {
     encoder.nonConformingFloatEncodingStrategy = .statusWords
     guard let bytes = try? encoder.encode(status) else { return false }
     lastWrite = now
-    do throws(FileError) { try Files.replace(path, with: Array(bytes), durable: false) } catch { return false }
+    do throws(FileError) {
+      try Files.replace(path, with: Array(bytes), durable: false)
+    } catch {
+      guard (try? Files.overwrite(path, with: Array(bytes))) != nil else { return false }
+    }
     lastState = status.state
     return true
   }
