@@ -8,10 +8,14 @@ RELEASE = -c release $(ARCH) $(IMPORTS)
 PACKAGES = libzmq3-dev libsnappy-dev libxxhash-dev libsimdjson-dev libopenblas-dev
 FORMAT = $(SWIFT) format
 STYLE = --configuration .ci/swift-format.json -r Sources Tests Package.swift
+# What `make chaos` does: how many faults, on which dataset (synthetic traffic when empty), with which seed.
+FAULTS ?= 300
+EVENTS ?=
+SEED ?=
 DEMO ?= .build/demo
 DEMO_IMPRESSIONS ?= 100000
 
-.PHONY: help install build test test-python check format tidy demo bench bench-all clean
+.PHONY: help install build test test-python check format tidy demo chaos bench bench-all clean
 
 help: ## lists these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -55,6 +59,12 @@ demo: build ## synthetic traffic through a whole cluster, and its report
 	.build/release/guira events generate --output $(DEMO)/traffic --impressions $(DEMO_IMPRESSIONS)
 	.build/release/guira up deploy/cluster.yaml --state $(DEMO)/state --events $(DEMO)/traffic --speed max \
 	  --set sync.sparseEvery=1s --set sync.denseEvery=1s --report $(DEMO)/report.json
+
+chaos: build ## 300 faults against real processes, every number compared: make chaos EVENTS=DIR SEED=1
+	$(SWIFT) build --build-tests $(ARCH) $(IMPORTS)
+	GUIRA_CHAOS_FAULTS=$(FAULTS) GUIRA_CHAOS_EVENTS="$(abspath $(EVENTS))" GUIRA_CHAOS_SEED="$(SEED)" \
+	  GUIRA_CHAOS_COMMAND="$(CURDIR)/.build/release/guira" GUIRA_CHAOS_REPORT="$(CURDIR)/.build/chaos.json" \
+	  $(SWIFT) test $(ARCH) $(IMPORTS) --skip-build --filter ChaosTests
 
 bench: build ## lists the benchmarks of the release binary
 	.build/release/guira bench --help

@@ -118,6 +118,10 @@ let package = Package(
       name: "EndToEndTests",
       dependencies: ["Base", "Cluster", "Layers", "Serving", "Sharding", "Streams", "Wire", "guira"],
       swiftSettings: testSettings),
+    .testTarget(
+      name: "ChaosTests",
+      dependencies: ["Base", "Cluster", "Embeddings", "Journal", "Layers", "Sharding", "Streams", "Wire", "guira"],
+      swiftSettings: testSettings),
     .testTarget(name: "TidyTests", swiftSettings: testSettings),
   ],
   cLanguageStandard: .c17,

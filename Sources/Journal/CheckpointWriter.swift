@@ -110,6 +110,7 @@ public struct CheckpointWriter: ~Copyable, Sendable {
       let path = files.data(name, index)
       try files.layer.publish(path + ".tmp", as: path, in: files.directory, durable: false)
     }
+    FaultPoint.checkpointRenamed.pass()
     if durable { try files.layer.makeNamesDurable(files.directory) }
     let info = CheckpointInfo(name: name, number: number, sections: sections, bytes: next, identity: identity)
     try files.write(info, firsts: firsts, content: manifest, durable: durable)

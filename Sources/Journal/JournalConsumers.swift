@@ -2,6 +2,7 @@
 // from its own process; the journal's owner reads them all.
 
 internal import Base
+internal import Glibc
 
 /// The places of a journal's named consumers.
 public enum JournalConsumers {
@@ -28,8 +29,10 @@ public enum JournalConsumers {
   ) throws(JournalError) {
     guard isValidName(consumer) else { throw .invalidName(consumer) }
     let label = Label(.consumer, first: processed, second: safe)
+    let path = "\(directory)/\(prefix)\(consumer)"
+    // An old owner that wakes up may commit at the same time as its successor.
     try layer.replace(
-      "\(directory)/\(prefix)\(consumer)", with: label.encoded, in: directory, durable: durable)
+      path, with: label.encoded, in: directory, durable: durable, temporary: "\(path).\(getpid()).tmp")
   }
 
   /// The places of all consumers that ever committed and were not removed.

@@ -184,6 +184,7 @@ public struct JournalWriter: ~Copyable, Sendable {
       // The manifest first: a crash in between must not make a deleted segment a missing one.
       try writeManifest(identity: identity, start: newStart)
       start = newStart
+      FaultPoint.segmentUnnamed.pass()
       while segments[0].first < newStart {
         try files.layer.remove(files.segment(segments[0].first))
         segments.removeFirst()

@@ -108,8 +108,12 @@ extension FileLayer {
   }
 
   /// Replaces a small file: readers and crashes see the old content or the new.
-  func replace(_ path: String, with content: Blob, in directory: String, durable: Bool) throws(JournalError) {
-    let temporary = path + ".tmp"
+  ///
+  /// - Parameter temporary: the name until then, `path` with `.tmp` by default; two writers of one file need two.
+  func replace(
+    _ path: String, with content: Blob, in directory: String, durable: Bool, temporary: String? = nil
+  ) throws(JournalError) {
+    let temporary = temporary ?? path + ".tmp"
     do throws(JournalError) {
       let file = try OpenFile(temporary, .create, layer: self)
       try file.write(content.bytes, at: 0)

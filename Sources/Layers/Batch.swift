@@ -38,6 +38,8 @@ public struct Batch: Sendable, Equatable {
   public var labels: [Float]
   /// Task weight × example weight of every label, 0 masks it, shape `[examples × tasks]`.
   public var weights: [Float]
+  /// A hash of each example's place in its stream, shape `[examples]`, or empty: what `counting` adds up.
+  public var identities: [UInt64] = []
 
   /// A batch of the given parts; a prediction leaves labels and weights empty.
   public init(

@@ -81,6 +81,7 @@ let modelTypes: [any ConfiguredModel.Type] = [
   DeepFactorizationMachine.self,
   DeepCrossNetwork.self,
   DeepLearningRecommendationModel.self,
+  CountingModel.self,
 ]
 
 /// The model that the options describe.

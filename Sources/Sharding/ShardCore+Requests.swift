@@ -124,6 +124,7 @@ extension ShardCore {
     }
     chain.pusher = peer
     chains[claim.chain] = chain
+    FaultPoint.claimTaken.pass()
     // Answered when the block that holds it is synced, so that a position once answered never goes back.
     let epoch = isChanged ? openEpoch : openEpoch - 1
     if epoch <= durableEpoch {
@@ -207,6 +208,7 @@ extension ShardCore {
         eventTime: stamp.eventTime)
       count("pushedRows", UInt64(section.ids.count))
       count("rejectedNonFinite", UInt64(counts.rejectedNonFinite))
+      FaultPoint.pushHalf.pass()
     }
     for tensor in push.tensors { dense.apply(gradient: tensor.values.span, to: tensor.tensor) }
     chain.state.applied = stamp.end
@@ -217,6 +219,7 @@ extension ShardCore {
     chain.pusher = peer
     chain.lastPush = now
     chains[stamp.chain] = chain
+    FaultPoint.pushApplied.pass()
     if push.arrivals.count > 0 {
       openArrivals.append(
         BlockRecord.PushArrivals(chain: stamp.chain, end: stamp.end, counts: push.arrivals.array))

@@ -106,9 +106,19 @@ final class ShardDisk {
 
     private func perform(_ order: JournalOrder) throws(JournalError) {
       switch order {
-      case .append(let record): try insist { () throws(JournalError) in _ = try writer.writer.append(record.bytes) }
+      case .append(let record):
+        try insist { () throws(JournalError) in _ = try writer.writer.append(record.bytes) }
+        if FaultPoint.blockHalf.isDue {
+          try writer.writer.flush()
+          FaultPoint.blockHalf.die(after: .milliseconds(10))
+        }
       case .sync(let epoch):
+        if FaultPoint.blockWritten.isDue {
+          try writer.writer.flush()
+          FaultPoint.blockWritten.die(after: .milliseconds(10))
+        }
         try insist { () throws(JournalError) in try writer.writer.sync() }
+        FaultPoint.blockSynced.pass()
         _ = news.put(.synced(epoch: epoch, journalEnd: writer.writer.syncedEnd))
       case .beginSegment: try insist { () throws(JournalError) in try writer.writer.beginSegment() }
       case .keepForgotten(let record):
@@ -193,8 +203,11 @@ final class ShardDisk {
       case .finish(var manifest):
         guard let writer = writer.take() else { return }
         manifest.finished = Clocks.wall()
+        FaultPoint.checkpointWritten.pass()
         try writer.finish(manifest: Blob(manifest.json))
+        FaultPoint.checkpointPublished.pass()
         let offset = try retain(after: manifest)
+        FaultPoint.checkpointPruned.pass()
         _ = news.put(.checkpoint(.success(manifest), deleteBefore: offset))
       }
     }

@@ -89,7 +89,7 @@ public final class ShardServer: Sendable {
         try perform(&actions, socket: socket, disk: disk)
       }
       core.linkRefusals = socket.refusals
-      for item in disk.news.takeAll() { try take(item, &core, disk: disk, into: &actions) }
+      for item in disk.news.takeAll() { try take(item, &core, socket: socket, disk: disk, into: &actions) }
       let now = Clocks.monotonic()
       let isStopping = isStopping.load(ordering: .relaxed)
       if isStopping {
@@ -115,10 +115,17 @@ public final class ShardServer: Sendable {
   }
 
   private func take(
-    _ news: DiskNews, _ core: inout ShardCore, disk: ShardDisk, into actions: inout [ShardAction]
+    _ news: DiskNews, _ core: inout ShardCore, socket: borrowing Socket, disk: ShardDisk,
+    into actions: inout [ShardAction]
   ) throws {
     switch news {
-    case .synced(let epoch, let end): core.blockSynced(epoch: epoch, journalEnd: end, into: &actions)
+    case .synced(let epoch, let end):
+      core.blockSynced(epoch: epoch, journalEnd: end, into: &actions)
+      if !actions.isEmpty, FaultPoint.acknowledgeHalf.isDue {
+        actions.removeLast((actions.count + 1) / 2)
+        try perform(&actions, socket: socket, disk: disk)
+        FaultPoint.acknowledgeHalf.die(after: .milliseconds(5))
+      }
     case .full(let problem): core.setStall(problem)
     case .failed(let problem): throw RecoveryError(description: problem)
     case .written(let sections): core.checkpointWritten(sections: sections)

@@ -118,6 +118,7 @@ public final class Trainer: Sendable {
       for (shard, message) in core.client.takeOutgoing() {
         // False: the queue to a silent shard is full; the retry sends it again.
         _ = sockets.send(message, to: shard)
+        if FaultPoint.sendHalf.isDue { FaultPoint.sendHalf.die(after: .milliseconds(5)) }
       }
 
       if now >= nextCommit {

@@ -109,6 +109,9 @@ struct TrainingBatch {
         }
       }
     }
-    return Batch(exampleCount: examples.count, features: features, dense: dense, labels: labels, weights: weights)
+    var batch = Batch(
+      exampleCount: examples.count, features: features, dense: dense, labels: labels, weights: weights)
+    batch.identities = positions.map { CountingModelSums.identity(partition: partition, end: $0) }
+    return batch
   }
 }

@@ -72,6 +72,27 @@ import Testing
     #expect(configuration.modelOptions(of: configuration.models[1]).features.count == 3)
   }
 
+  @Test func `a counting model takes plain steps of one, and says so when told otherwise`() throws {
+    let file = """
+      features: [{name: user}]
+      tasks: [{name: click}]
+      models: [{name: main, kind: counting, dimension: 4
+      """
+    let configuration = try read("\(file)}]")
+    let table = try configuration.tableOptions(of: configuration.models[0])[0]
+    #expect(table.segments.count == 1 && table.segments[0].width == 4 && table.segments[0].initializer == .zeros)
+    #expect(table.segments[0].optimizer == OptimizerOptions(rule: .sgd, learningRate: 1, l2: 0))
+    #expect(configuration.models[0].denseOptimizer.options.rule == .sgd)
+    #expect(configuration.models[0].denseOptimizer.options.learningRate == 1)
+    #expect(try read(configuration.text) == configuration)
+    #expect {
+      try read("\(file), optimizer: {learningRate: 0.5}}]")
+    } throws: { error in
+      "\(error)".contains(
+        "models.main.optimizer.learningRate would make the sums of a counting model inexact; use 1, or leave it out")
+    }
+  }
+
   @Test func `what a model finds wrong has the file's key and line`() {
     #expect {
       try read(

@@ -14,6 +14,8 @@ public struct ModelSettings: Sendable, Equatable, Settings {
     case dcn
     /// Dot products of all vectors, then hidden layers; dense numbers have layers of their own.
     case dlrm
+    /// Learns nothing and adds up exactly: shows that no update is lost or applied twice (docs/chaos.md).
+    case counting
   }
 
   /// The model's name; its tables are called `<model>.<table>`.
@@ -82,6 +84,7 @@ public struct ModelSettings: Sendable, Equatable, Settings {
   mutating func bind(_ section: Section) {
     section.value("name", &name, .name)
     section.value("kind", &kind, .word)
+    if kind == .counting, !section.binding.isWriting { (optimizer, denseOptimizer) = (.exact, .exact) }
     section.value("dimension", &dimension, .integer(1...4096))
     section.values("hidden", &hidden, .integer(1...65_536), atMost: 16)
     section.values("bottom", &bottom, .integer(1...65_536), atMost: 16)
@@ -98,6 +101,24 @@ public struct ModelSettings: Sendable, Equatable, Settings {
     if !section.binding.isWriting, name.isEmpty, !section.isGiven("name") {
       section.report("name", "is missing", "name the model")
     }
+    if kind == .counting { checkExactness(section) }
+  }
+
+  /// Sums stay exact only under plain steps of 1.
+  private func checkExactness(_ section: Section) {
+    func require(_ isExact: Bool, _ key: String, _ use: String) {
+      if isExact { return }
+      section.report(key, "would make the sums of a counting model inexact", "use \(use), or leave it out")
+    }
+    require(optimizer.rule == .sgd, "optimizer.rule", "sgd")
+    require(optimizer.learningRate == 1, "optimizer.learningRate", "1")
+    require(optimizer.l2 == 0, "optimizer.l2", "0")
+    require(optimizer.weightDecay == 0, "optimizer.weightDecay", "0")
+    require(optimizer.clipValue == nil, "optimizer.clipValue", "none")
+    require(optimizer.clipNorm == nil, "optimizer.clipNorm", "none")
+    require(denseOptimizer.rule == .sgd, "denseOptimizer.rule", "sgd")
+    require(denseOptimizer.learningRate == 1, "denseOptimizer.learningRate", "1")
+    require(denseOptimizer.weightDecay == 0, "denseOptimizer.weightDecay", "0")
   }
 }
 
@@ -175,6 +196,13 @@ public struct OptimizerSettings: Sendable, Equatable, Settings {
   /// The defaults.
   public init() {}
 
+  /// Plain steps of 1, with nothing that draws weights anywhere: what a counting model has.
+  static var exact: Self {
+    var settings = Self()
+    (settings.rule, settings.learningRate, settings.l2) = (.sgd, 1, 0)
+    return settings
+  }
+
   mutating func bind(_ section: Section) {
     section.value("rule", &rule, .word)
     section.value("learningRate", &learningRate, .positive(upTo: 100))
@@ -235,6 +263,13 @@ public struct DenseOptimizerSettings: Sendable, Equatable, Settings {
 
   /// The defaults.
   public init() {}
+
+  /// Plain steps of 1: what a counting model has.
+  static var exact: Self {
+    var settings = Self()
+    (settings.rule, settings.learningRate) = (.sgd, 1)
+    return settings
+  }
 
   mutating func bind(_ section: Section) {
     section.value("rule", &rule, .word)

@@ -84,6 +84,7 @@ extension RoleProcess {
   /// One thread per model; all of them share the process.
   func runTrainer(_ board: StatusBoard) throws {
     var trainers: [(name: String, trainer: Trainer)] = []
+    let shardEndpoints = try shardEndpoints()
     for model in plan.models {
       var options = TrainerServiceOptions(
         trainer: plan.trainer(instance.index, of: model), shardEndpoints: shardEndpoints, streamRoot: paths.root,
@@ -141,7 +142,8 @@ extension RoleProcess {
 
   func runSync(_ board: StatusBoard) throws {
     var options = SyncServerOptions(
-      sync: plan.sync, shardEndpoints: shardEndpoints, endpoint: endpoints.sync, directory: "\(directory)/versions")
+      sync: plan.sync, shardEndpoints: try shardEndpoints(), endpoint: endpoints.sync,
+      directory: "\(directory)/versions")
     options.security = security
     let server = SyncServer(options)
     StopSignal.onSignal { server.stop() }

@@ -1,6 +1,7 @@
 // What every role does around its work: its directory, log, status file, and the wish to stop.
 
 internal import Base
+internal import Foundation
 public import Logging
 internal import Synchronization
 internal import Wire
@@ -40,8 +41,17 @@ public struct RoleProcess: Sendable {
   /// Where this role's own files are.
   public var directory: String { paths.directory(instance) }
 
-  /// Where shards serve.
-  var shardEndpoints: [String] { plan.configuration.shards.count.indices.map { endpoints.shard($0) } }
+  /// Where this process finds the shards: where they serve, unless `GUIRA_SHARDS` names other endpoints, one per shard
+  /// and separated by commas, such as those of a proxy (docs/chaos.md).
+  func shardEndpoints() throws(StateError) -> [String] {
+    let usual = plan.configuration.shards.count.indices.map { endpoints.shard($0) }
+    guard let text = ProcessInfo.processInfo.environment["GUIRA_SHARDS"] else { return usual }
+    let given = text.split(separator: ",").map(String.init)
+    guard given.count == usual.count else {
+      throw StateError("GUIRA_SHARDS names \(given.count) endpoints; name \(usual.count), one per shard, or unset it")
+    }
+    return given
+  }
 
   /// Runs the role until it is asked to stop.
   /// - Throws: what ends it; the supervisor starts it again.
