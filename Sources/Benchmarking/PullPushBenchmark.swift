@@ -138,6 +138,7 @@ public struct PullPushBenchmark {
       series.add("durability.none.rowsPerSecond", without.rowsPerSecond, "rows/s")
       series.add("durability.epoch.rowsPerSecond", with.rowsPerSecond, "rows/s")
       series.add("durability.cost", 1 - with.rowsPerSecond / without.rowsPerSecond, "ratio")
+      series.add("durability.cpuCost", with.cpuNanosecondsPerRow / without.cpuNanosecondsPerRow - 1, "ratio")
     }
   }
 

@@ -27,8 +27,33 @@ public struct ClusterMap: Equatable, Sendable {
 
   /// The shard that owns an id.
   public func shard(of id: UInt64) -> Int {
-    Self.bucket(of: id) * shardCount / Self.bucketCount
+    owner(of: Self.bucket(of: id))
   }
+
+  /// Who owns which of a batch's ids: for each shard the places of its ids in `ids`, bucket after bucket.
+  ///
+  /// Every client groups its requests with this.
+  public func places(of ids: [UInt64]) -> [[Int32]] {
+    let buckets = ids.map { UInt16(Self.bucket(of: $0)) }
+    // A counting sort: stable, so equal batches make equal requests.
+    var next = [Int32](repeating: 0, count: Self.bucketCount + 1)
+    for bucket in buckets { next[Int(bucket) + 1] += 1 }
+    for bucket in 0..<Self.bucketCount { next[bucket + 1] += next[bucket] }
+    var counts = [Int](repeating: 0, count: shardCount)
+    for bucket in buckets { counts[owner(of: Int(bucket))] += 1 }
+    var sorted = [Int32](repeating: 0, count: ids.count)
+    for (place, bucket) in buckets.enumerated() {
+      sorted[Int(next[Int(bucket)])] = Int32(place)
+      next[Int(bucket)] += 1
+    }
+    var start = 0
+    return counts.map { count in
+      defer { start += count }
+      return Array(sorted[start..<start + count])
+    }
+  }
+
+  private func owner(of bucket: Int) -> Int { bucket * shardCount / Self.bucketCount }
 
   /// The shard that owns a dense tensor.
   public func shard(ofTensor name: String) -> Int {

@@ -142,7 +142,8 @@ final class SimulatedTrainer {
 
   private func sections(_ changes: BatchChanges, of shard: Int) -> [(table: Int, ids: [UInt64], sightings: [UInt32])] {
     changes.order.indices.compactMap { table in
-      let ids = changes.order[table].filter { map.shard(of: $0) == shard }
+      let all = changes.order[table]
+      let ids = map.places(of: all)[shard].map { all[Int($0)] }
       guard !ids.isEmpty else { return nil }
       return (table, ids, ids.map { changes.rows[table][$0]?.sightings ?? 0 })
     }

@@ -71,11 +71,11 @@ struct TrainingBatch {
     assembler.assemble(columns)
     parts = (0..<map.shardCount).map { _ in tableIndex.map { Part(table: $0) } }
     for table in tableIndex.indices {
-      for (place, id) in assembler.uniqueIds[table].enumerated() {
-        let shard = map.shard(of: id)
-        parts[shard][table].places.append(Int32(place))
-        parts[shard][table].ids.append(id)
-        parts[shard][table].sightings.append(assembler.sightings[table][place])
+      let (ids, sightings) = (assembler.uniqueIds[table], assembler.sightings[table])
+      for (shard, places) in map.places(of: ids).enumerated() {
+        parts[shard][table].places = places
+        parts[shard][table].ids = places.map { ids[Int($0)] }
+        parts[shard][table].sightings = places.map { sightings[Int($0)] }
       }
     }
   }

@@ -194,6 +194,21 @@ import Wire
     #expect([0, 1, .max].map { ClusterMap.bucket(of: $0) } == [1552, 2910, 1581])
   }
 
+  @Test func `a batch is grouped by owner, bucket after bucket, without loss`() {
+    var random = SeededRandom(seed: 8)
+    for shards in [1, 3, 7] {
+      let map = ClusterMap(shardCount: shards)
+      let ids = (0..<5000).map { _ in random.next() }
+      let groups = map.places(of: ids)
+      #expect(groups.flatMap { $0 }.sorted() == ids.indices.map { Int32($0) })
+      for (shard, places) in groups.enumerated() {
+        let buckets = places.map { ClusterMap.bucket(of: ids[Int($0)]) }
+        #expect(places.allSatisfy { map.shard(of: ids[Int($0)]) == shard } && buckets == buckets.sorted())
+      }
+    }
+    #expect(ClusterMap(shardCount: 2).places(of: []) == [[], []])
+  }
+
   @Test func `buckets are dealt out evenly, and every shard gets some`() {
     for count in [1, 2, 3, 7, 100, 4096] {
       let map = ClusterMap(shardCount: count)
