@@ -24,8 +24,7 @@ internal import CZeroMQ
   /// For clients: when it was refused last; nil once it knocked again.
   private var refusedAt: Int64?
   private var isClosed = false
-  /// For clients: whether the last that was heard of the other side is that it refused this key.
-  var isRefused = false
+  private var wasRefused = false
 
   init(of socket: UnsafeMutableRawPointer, in context: UnsafeMutableRawPointer) throws(LinkError) {
     // Unique while the socket lives, which is as long as the name is taken.
@@ -74,9 +73,24 @@ internal import CZeroMQ
     return nil
   }
 
+  /// For clients: whether the last that was heard of the other side is that it refused this key.
+  var isRefused: Bool {
+    hear()
+    return wasRefused
+  }
+
+  /// For clients: the other side said something.
+  func wasAnswered() { wasRefused = false }
+
+  private func hear() {
+    while let failure = next() {
+      if failure == .refused { (refusedAt, wasRefused) = (Clocks.monotonic(), true) }
+    }
+  }
+
   /// For clients: whether it is time to knock again, which libzmq does not do by itself after a refusal.
   func isTimeToKnock(now: Int64) -> Bool {
-    while let failure = next() { if failure == .refused { (refusedAt, isRefused) = (now, true) } }
+    hear()
     guard let at = refusedAt, now - at >= Self.pause else { return false }
     refusedAt = nil
     return true

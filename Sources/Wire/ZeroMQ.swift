@@ -222,7 +222,7 @@ public struct PeerID: Hashable, Sendable, CustomStringConvertible {
   public func receive() throws(LinkError) -> (peer: PeerID?, message: Blob)? {
     guard kind == .router else {
       if let received = try receiveFrame() {
-        monitor?.isRefused = false
+        monitor?.wasAnswered()
         return (nil, received.frame)
       }
       if let monitor, monitor.isTimeToKnock(now: Clocks.monotonic()) { try knockAgain() }

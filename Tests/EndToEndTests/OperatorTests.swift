@@ -42,7 +42,9 @@ import Wire
     let configuration = try ClusterConfiguration(file: "\(scratch.state)/cluster.yaml")
     let shards = try ClusterOperator(configuration, paths: StatePaths(scratch.state))
     let id = try #require(
-      try (0..<500 as Range<UInt64>).first { try shards.inspect(table: "main.user_id", id: $0).contains("\"weights\":[") })
+      try (0..<500 as Range<UInt64>).first {
+        try shards.inspect(table: "main.user_id", id: $0).contains("\"weights\":[")
+      })
 
     let page = try guira(["explain", "row", "user_id", "\(id)"] + state)
     #expect(page.code == 0 && page.output.contains("main.user_id id \(id)"), "\(page.errors)")
