@@ -31,16 +31,21 @@ struct CheckpointScan {
   /// Sections that are not written yet; the scan waits when there are many.
   var unwritten = 0
   var isFinishing = false
+  /// Whether the last slice was put off because the scan is ahead of its rate.
+  var isAhead = false
 
   static let unwrittenLimit = 64
 }
 
 extension ShardCore {
-  /// Whether rows are being scanned, so that the shell should not sleep.
-  var isScanning: Bool {
+  /// Whether rows are being scanned, so that the shell should come back soon.
+  public var isScanning: Bool {
     guard let scan = checkpoint else { return false }
     return scan.endEpoch == nil && scan.unwritten < CheckpointScan.unwrittenLimit
   }
+
+  /// Whether a slice could be scanned at once, so that the shell should not sleep at all.
+  var canScan: Bool { isScanning && checkpoint?.isAhead == false }
 
   mutating func requestCheckpoint(_ ask: CheckpointRequest, peer: PeerID, request: UInt64) {
     let asker = CheckpointScan.Asker(peer: peer, request: request)
@@ -85,7 +90,8 @@ extension ShardCore {
   ) {
     // Beside requests the scan keeps to a rate, so that they hardly feel it; alone it goes as fast as it can be written.
     let allowed = Double(now - scan.began) / 1e9 * Double(options.checkpointRowRate)
-    guard isIdle || Double(scan.scanned) < allowed, scan.unwritten < CheckpointScan.unwrittenLimit else { return }
+    scan.isAhead = !isIdle && Double(scan.scanned) >= allowed
+    guard !scan.isAhead, scan.unwritten < CheckpointScan.unwrittenLimit else { return }
     while scan.table < tables.count {
       var writer = ByteWriter(capacity: 1 << 16)
       BlockRecord.begin(.table, number: scan.table, epoch: scan.beginEpoch, into: &writer)

@@ -6,7 +6,7 @@ internal import Wire
 
 extension ShardCore {
   /// Whether there is copying to do at once, so that the shell should not sleep.
-  public var hasWork: Bool { cut != nil || (wantsEarlyClose && mayClose) || isScanning }
+  public var hasWork: Bool { cut != nil || (wantsEarlyClose && mayClose) || canScan }
 
   /// Whether the open epoch may close: never more than two closed ones wait for the disk, so a slow disk makes longer
   /// epochs and not a growing queue.
@@ -15,7 +15,7 @@ extension ShardCore {
   /// Does what time asks for: closes the epoch, copies slices of the cut and of a checkpoint, expires, answers readers
   /// that waited.
   ///
-  /// - Parameter isIdle: whether no request came since the last call; a checkpoint is slower beside requests.
+  /// - Parameter isIdle: whether no request came for a while; a checkpoint keeps to its rate beside requests.
   public mutating func work(now: Int64, isIdle: Bool = true, into actions: inout [ShardAction]) {
     if mayClose, wantsEarlyClose || now >= nextClose { closeEpoch(now: now) }
     if cut != nil { copySlice(into: &actions) }

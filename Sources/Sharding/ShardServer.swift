@@ -76,11 +76,15 @@ public final class ShardServer: Sendable {
     try serve(&box.core, socket: socket, disk: disk, onStatus: onStatus)
   }
 
+  /// A pause between requests longer than this is used by a checkpoint: 50 ms.
+  private static let quiet: Int64 = 50_000_000
+
   private func serve(
     _ core: inout ShardCore, socket: borrowing Socket, disk: ShardDisk, onStatus: (ShardStatus) -> Void
   ) throws {
     var actions: [ShardAction] = []
     var nextStatus: Int64 = 0
+    var lastRequest = Clocks.monotonic()
     while true {
       var received = 0
       while received < 64, let (peer, message) = try socket.receive() {
@@ -91,6 +95,7 @@ public final class ShardServer: Sendable {
       core.linkRefusals = socket.refusals
       for item in disk.news.takeAll() { try take(item, &core, socket: socket, disk: disk, into: &actions) }
       let now = Clocks.monotonic()
+      if received > 0 { lastRequest = now }
       let isStopping = isStopping.load(ordering: .relaxed)
       if isStopping {
         guard core.stall.isEmpty else {
@@ -98,7 +103,7 @@ public final class ShardServer: Sendable {
         }
         core.closeEarly()
       }
-      core.work(now: now, isIdle: received == 0, into: &actions)
+      core.work(now: now, isIdle: now - lastRequest > Self.quiet, into: &actions)
       try perform(&actions, socket: socket, disk: disk)
       if now >= nextStatus {
         nextStatus = now + 500_000_000
@@ -109,7 +114,8 @@ public final class ShardServer: Sendable {
         return
       }
       if received == 0, !core.hasWork {
-        socket.wait(descriptors: [disk.news.descriptor], timeout: .milliseconds(20))
+        let pause: Duration = core.isScanning ? .milliseconds(1) : .milliseconds(20)
+        socket.wait(descriptors: [disk.news.descriptor], timeout: pause)
       }
     }
   }
