@@ -52,6 +52,25 @@ public struct Batch: Sendable, Equatable {
     self.weights = weights
   }
 
+  /// Some of the examples; row numbers stay those of the whole batch.
+  public func slice(_ range: Range<Int>) -> Batch {
+    func part<Value>(_ values: [Value], _ width: Int) -> [Value] {
+      values.isEmpty ? [] : Array(values[range.lowerBound * width..<range.upperBound * width])
+    }
+    let columns = features.map { column in
+      let (first, end) = (column.offsets[range.lowerBound], column.offsets[range.upperBound])
+      return FeatureColumn(
+        table: column.table, offsets: column.offsets[range.lowerBound...range.upperBound].map { $0 - first },
+        rows: Array(column.rows[Int(first)..<Int(end)]))
+    }
+    var slice = Batch(
+      exampleCount: range.count, features: columns, dense: part(dense, dense.count / max(1, exampleCount)),
+      labels: part(labels, labels.count / max(1, exampleCount)),
+      weights: part(weights, weights.count / max(1, exampleCount)))
+    slice.identities = part(identities, 1)
+    return slice
+  }
+
   /// Traps when the batch does not have the model's shape: one check per batch, so that inner loops need fewer.
   func requireShape(_ options: ModelOptions, rows: [[Float]], dense tensors: [[Float]], expecting: [DenseTensor]) {
     precondition(

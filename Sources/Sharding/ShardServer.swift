@@ -11,6 +11,12 @@ public struct ShardServerOptions: Sendable {
   public var shard: ShardOptions
   /// Where it serves.
   public var endpoint: String
+  /// Where it serves threads of its own process, `inproc://…`; nil for nowhere.
+  public var inProcessEndpoint: String?
+  /// What the sockets of the process share; nil for one of its own.
+  ///
+  /// Endpoints of `inproc` are those of one context.
+  public var context: LinkContext?
   /// The shard's directory: its journal, checkpoints and forgotten ids.
   public var files: ShardFiles
   /// False (`durability: none`): blocks are written but not synced; for experiments.
@@ -62,10 +68,11 @@ public final class ShardServer: Sendable {
     let (writer, box) = try recovery.run(journalOptions, incarnation: .random(in: 1 ... .max))
     prepare(&box.core)
 
-    let context = LinkContext(options.security)
+    let context = options.context ?? LinkContext(options.security)
     // Hellos and pings are not counted by clients.
     let socket = try Socket(.router, context: context, receiveQueue: options.shard.creditRequests + 16)
     try socket.bind(options.endpoint)
+    if let inProcess = options.inProcessEndpoint { try socket.bind(inProcess) }
 
     let disk = ShardDisk(
       writer, files: options.files, shard: options.shard.index, isDurable: options.isDurable,

@@ -16,6 +16,13 @@ func zero(_ values: inout [Float], as model: [Float]) {
   for index in span.indices { span[index] = 0 }
 }
 
+/// Adds `values` to `sums`, one by one.
+func add(_ values: [Float], to sums: inout [Float]) {
+  let source = values.span
+  var target = sums.mutableSpan
+  for index in target.indices { target[index] += source[index] }
+}
+
 /// Writes row `i` of `rows` to place `places[i]` of `target`.
 ///
 /// Shapes `[places × width]`.

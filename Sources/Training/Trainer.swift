@@ -1,9 +1,9 @@
 // The trainer's shell: one thread with a socket to each shard, the sources of its partitions and the score log.
 
-internal import Base
+public import Base
 internal import Layers
 internal import Sharding
-internal import Streams
+public import Streams
 internal import Synchronization
 public import Wire
 
@@ -19,6 +19,12 @@ public struct TrainerServiceOptions: Sendable {
   public var scorePath: String
   /// Its key and the shards'; nil when they ask for none.
   public var security: LinkSecurity?
+  /// What the sockets of the process share; nil for one of its own.
+  public var context: LinkContext?
+  /// Opens the partition of the stream of examples behind a position, or gives nil while there is none.
+  ///
+  /// Nil: the journals below `streamRoot`.
+  public var source: (@Sendable (_ partition: Int, _ position: Position) throws -> (any RecordSource)?)?
 
   /// Options with all parts.
   public init(trainer: TrainerOptions, shardEndpoints: [String], streamRoot: String, scorePath: String) {
@@ -75,9 +81,9 @@ public final class Trainer: Sendable {
   public func run(onStatus: (TrainerStatus) -> Void = { _ in }) throws {
     var core = try TrainerCore(options.trainer, owner: .random(in: 1 ... .max))
     var scores = try ScoreLog(path: options.scorePath, tasks: options.trainer.model.tasks.count)
-    let context = LinkContext(options.security)
+    let context = options.context ?? LinkContext(options.security)
     let sockets = try SocketGroup(connecting: options.shardEndpoints, context: context)
-    var sources: [(partition: Int, source: JournalSource)] = []
+    var sources: [(partition: Int, source: any RecordSource)] = []
     var nextStatus: Int64 = 0
     var nextCommit: Int64 = 0
     var nextEarlyClose: Int64 = 0
@@ -127,15 +133,15 @@ public final class Trainer: Sendable {
 
       if now >= nextCommit {
         nextCommit = now + 50_000_000
-        try commit(sources, core)
+        try commit(&sources, core)
       }
       if now >= nextStatus {
         nextStatus = now + 500_000_000
-        onStatus(try status(of: core, sources, refused: sockets.refused))
+        onStatus(try status(of: core, &sources, refused: sockets.refused))
       }
       if isStopping, core.isIdle && core.client.keptBytes == 0 || now > stopDeadline ?? .max {
-        try commit(sources, core)
-        onStatus(try status(of: core, sources))
+        try commit(&sources, core)
+        onStatus(try status(of: core, &sources))
         return
       }
       if !didWork { sockets.wait(timeout: .milliseconds(2)) }
@@ -144,8 +150,9 @@ public final class Trainer: Sendable {
 
   private func open(
     _ starts: [(partition: Int, position: Position)]
-  ) throws -> [(partition: Int, source: JournalSource)] {
+  ) throws -> [(partition: Int, source: any RecordSource)] {
     try starts.compactMap { partition, position in
+      if let source = options.source { return try source(partition, position).map { (partition, $0) } }
       let location = StreamLocation(root: options.streamRoot, stream: options.trainer.stream, partition: partition)
       // The joiner makes the stream; until then there is nothing to read.
       guard Files.exists(location.directory + "/head") else { return nil }
@@ -162,20 +169,20 @@ public final class Trainer: Sendable {
   }
 
   private func commit(
-    _ sources: [(partition: Int, source: JournalSource)], _ core: borrowing TrainerCore
+    _ sources: inout [(partition: Int, source: any RecordSource)], _ core: borrowing TrainerCore
   ) throws {
-    for (partition, source) in sources {
-      let chain = options.trainer.chain(partition)
-      try source.commit(
+    for index in sources.indices {
+      let chain = options.trainer.chain(sources[index].partition)
+      try sources[index].source.commit(
         processed: core.client.appliedPosition(of: chain), safe: core.client.durablePosition(of: chain))
     }
   }
 
   private func status(
-    of core: borrowing TrainerCore, _ sources: [(partition: Int, source: JournalSource)], refused: Int? = nil
+    of core: borrowing TrainerCore, _ sources: inout [(partition: Int, source: any RecordSource)], refused: Int? = nil
   ) throws -> TrainerStatus {
     var lag: UInt64 = 0
-    for (_, source) in sources { lag += try source.end().low - source.position.low }
+    for index in sources.indices { lag += try sources[index].source.end().low - sources[index].source.position.low }
     var message = core.client.waitsFor ?? ""
     if let refused { message = "shard \(refused) refuses this key; see `guira keys show`" }
     if message.isEmpty, sources.count < options.trainer.partitions.count { message = "waits for the joiner's stream" }

@@ -51,7 +51,7 @@ public struct TrainerCore: ~Copyable {
   private var pulling: [TrainingBatch] = []
   private var spareAssemblers: [BatchAssembler] = []
   private var spareColumns: [FeatureColumns] = []
-  private var scratch = Scratch()
+  private let pass: ParallelPass
   private var logits: [Float] = []
   private var logitGradients: [Float] = []
   private var rows: [[Float]]
@@ -65,6 +65,7 @@ public struct TrainerCore: ~Copyable {
   public init(_ options: TrainerOptions, owner: UInt64) throws {
     self.options = options
     model = try makeModel(options.model)
+    pass = ParallelPass(model, threads: options.threads)
     let schemaTasks = options.schema.tasks.map(\.name)
     let schemaFeatures = options.schema.features.map(\.name)
     taskOfModel = options.model.tasks.map { schemaTasks.firstIndex(of: $0.name) ?? 0 }
@@ -209,7 +210,7 @@ public struct TrainerCore: ~Copyable {
     var isRejected = batch.examples.isEmpty
     if !isRejected {
       let input = batch.modelBatch(options, taskOfModel: taskOfModel, featureOfModel: featureOfModel)
-      model.forward(input, rows: rows, dense: dense, scratch: &scratch, logits: &logits)
+      pass.forward(input, rows: rows, dense: dense, logits: &logits)
       score(batch, &scores)
       try scores.flush()
       isRejected = !(logits.allSatisfy(\.isFinite) && input.dense.allSatisfy(\.isFinite))
@@ -221,9 +222,9 @@ public struct TrainerCore: ~Copyable {
         }
         for table in rows.indices { zero(&rowGradients[table], as: rows[table]) }
         for tensor in dense.indices { zero(&denseGradients[tensor], as: dense[tensor]) }
-        model.backward(
-          input, rows: rows, dense: dense, logitGradients: logitGradients, scratch: &scratch,
-          rowGradients: &rowGradients, denseGradients: &denseGradients)
+        pass.backward(
+          input, rows: rows, dense: dense, logitGradients: logitGradients, rowGradients: &rowGradients,
+          denseGradients: &denseGradients)
       } else {
         counters.rejectedBatches += 1
       }

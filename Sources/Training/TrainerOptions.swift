@@ -56,6 +56,10 @@ public struct TrainerOptions: Sendable, Equatable {
   ///
   /// Default float32.
   public var numbers: NumberType = .float32
+  /// Threads that compute one batch; matrix products take no further ones.
+  ///
+  /// Default 1. The same number gives the same bits.
+  public var threads: Int = 1
   /// Where ln r is applied.
   ///
   /// Default serving.

@@ -76,9 +76,16 @@ struct JoinerCommand: ParsableCommand {
 struct TrainerCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "trainer", abstract: "Runs one trainer.",
-    discussion: "Example:\n  guira trainer --config cluster.yaml --state /var/lib/guira --index 0")
+    discussion: """
+      With cluster.transport inproc it runs the shards too.
+
+      Example:
+        guira trainer --config cluster.yaml --state /var/lib/guira --index 0
+      """)
   @OptionGroup var options: RoleOptions
-  func run() throws { try options.run(.trainer) }
+  @Flag(help: "Start shards of this process although their files are damaged, with what is left.")
+  var acceptLoss = false
+  func run() throws { try options.run(.trainer, acceptLoss: acceptLoss) }
 }
 
 struct SyncCommand: ParsableCommand {

@@ -126,7 +126,7 @@ private struct ClusterRun {
     let signals = Signals.mailbox()
     let isCancelled = Cancellation()
     let isTerminal = isatty(STDOUT_FILENO) == 1
-    write("\(configuration.cluster.name): \(configuration.instances.count) processes, state in \(paths.root)\n")
+    write("\(configuration.cluster.name): \(configuration.processes.count) processes, state in \(paths.root)\n")
     let supervisor = Supervisor(specs, status: paths) { [news] in _ = news.offer(.supervisor($0)) }
     if options.events != nil { startReplay(isCancelled) }
 
@@ -191,13 +191,14 @@ private struct ClusterRun {
   }
 
   private var specs: [ChildSpec] {
-    configuration.instances.map { instance in
+    let shardHost = configuration.cluster.transport == .inproc ? Role.trainer : .shard
+    return configuration.processes.map { instance in
       ChildSpec(
         instance, executable: executable,
         arguments: [
           instance.role.rawValue, "--config", paths.configuration, "--state", paths.root, "--index",
           "\(instance.index)",
-        ] + (instance.role == .shard && options.acceptLoss ? ["--accept-loss"] : []), log: paths.log(instance))
+        ] + (instance.role == shardHost && options.acceptLoss ? ["--accept-loss"] : []), log: paths.log(instance))
     }
   }
 

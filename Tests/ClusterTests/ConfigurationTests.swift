@@ -41,6 +41,16 @@ import Testing
 
     """
 
+  @Test func `shards within the trainer's process allow one trainer and no keys`() {
+    let found = problems(
+      smallest + "\n",
+      overrides: [
+        "cluster.transport=inproc", "trainers.count=2", "streams.examples.partitions=2", "security.mode=curve",
+      ])
+    #expect(found.contains { $0.contains("trainers.count") && $0.contains("use 1 and more trainers.threads") })
+    #expect(found.contains { $0.contains("security.mode") && $0.contains("inproc") })
+  }
+
   @Test func `the sample file says the defaults`() throws {
     let sample = try ClusterConfiguration(file: Self.root.appending(path: "deploy/cluster.yaml").path)
     #expect(sample == .sample)
@@ -127,7 +137,7 @@ import Testing
     #expect(
       problems(text) == [
         "cluster.yaml:2: cluster.nme is not a known key; did you mean 'name'?",
-        "cluster.yaml:3: cluster.transport is 'tpc'; use one of: ipc, tcp (did you mean 'tcp'?)",
+        "cluster.yaml:3: cluster.transport is 'tpc'; use one of: ipc, tcp, inproc (did you mean 'tcp'?)",
         "cluster.yaml:6: features.user_id.limit is given for kind id; remove it, or use 'kind: ids'",
         "cluster.yaml:7: features.1.name is missing; name the feature",
         "cluster.yaml:8: features.user_id is named twice; give every entry a name of its own",

@@ -46,6 +46,31 @@ import Testing
     check(try scratch.readReport(), impressions: 6000)
   }
 
+  /// One process holds shards and trainer; killed, both come back from the disk.
+  @Test func `shards within the trainer's process lose and repeat nothing either`() throws {
+    let scratch = try Scratch()
+    let traffic = try scratch.makeTraffic(5000)
+    let log = "\(scratch.path)/up.log"
+    let settings = ["--set", "cluster.transport=inproc", "--set", "trainers.count=1", "--set", "trainers.threads=2"]
+    let process = try start(scratch.up(traffic, settings + ["--speed", "600/s"]), output: log)
+    defer { if process.isRunning { process.terminate() } }
+    var kills = 0
+    let deadline = Clocks.monotonic() + 120_000_000_000
+    var nextKill = Clocks.monotonic() + 3_000_000_000
+    while process.isRunning, Clocks.monotonic() < deadline {
+      usleep(50_000)
+      guard Clocks.monotonic() >= nextKill, kills < 2, isTraining(scratch) else { continue }
+      guard let pid = pid(of: "trainer-0", in: scratch), pid == self.pid(of: "shard-0", in: scratch) else { continue }
+      guard kill(pid, SIGKILL) == 0 else { continue }
+      kills += 1
+      nextKill = Clocks.monotonic() + 2_000_000_000
+    }
+    try #require(!process.isRunning, "the replay did not end: \(tail(log))")
+    #expect(kills == 2)
+    try #require(process.terminationStatus == 0, "\(tail(log))")
+    check(try scratch.readReport(), impressions: 5000)
+  }
+
   /// What holds after every replay, whatever happened meanwhile.
   private func check(_ report: Report, impressions: Int) {
     #expect(report.labels["click"]?.emitted == impressions)

@@ -70,6 +70,9 @@ public struct ClusterSettings: Sendable, Equatable, Settings {
     case ipc
     /// TCP from `host` and `basePort` on.
     case tcp
+    /// The shards and the trainer are threads of one process and pass messages without copying; sync and replicas reach
+    /// it over Unix sockets.
+    case inproc
   }
 
   /// What a shard waits for before it calls a change safe.

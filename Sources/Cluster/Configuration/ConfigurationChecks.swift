@@ -94,6 +94,18 @@ extension ClusterConfiguration {
     if replicas.port + replicas.count - 1 > 65_535 {
       binding.report("replicas.port", "is too high for \(replicas.count) replicas", "use at most 65000")
     }
+    if cluster.transport == .inproc {
+      if trainers.count > 1 {
+        binding.report(
+          "trainers.count", "is \(trainers.count), and cluster.transport inproc has one trainer with the shards",
+          "use 1 and more trainers.threads, or transport ipc")
+      }
+      if security.mode == .curve {
+        binding.report(
+          "security.mode", "is curve, which does not reach within a process (cluster.transport is inproc)",
+          "use none: sockets are then files that only this machine reaches, or transport ipc")
+      }
+    }
     guard cluster.transport == .tcp else { return }
     if security.mode == .none && !LinkSecurity.isLoopback(host: cluster.host) {
       binding.report(

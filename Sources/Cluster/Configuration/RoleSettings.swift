@@ -58,6 +58,10 @@ public struct TrainersSettings: Sendable, Equatable, Settings {
   ///
   /// Default 8; 0 waits for each push before the next pull.
   public var maxAhead = 8
+  /// Threads that compute one batch of a trainer; each takes a run of at least 64 examples.
+  ///
+  /// Default 1. More pay where a model has wide layers and the batch some hundred examples.
+  public var threads = 1
   /// How rows and gradients travel between trainers and shards; dense tensors always travel as float32.
   ///
   /// Default `float32`. `float16` halves the bytes and rounds to three digits; a gradient above 65,504 is refused.
@@ -70,6 +74,7 @@ public struct TrainersSettings: Sendable, Equatable, Settings {
     section.value("count", &count, .integer(1...1024))
     section.value("pushBufferBytes", &pushBufferBytes, .size(1 << 20...1 << 36))
     section.value("maxAhead", &maxAhead, .integer(0...1024))
+    section.value("threads", &threads, .integer(1...256))
     section.value("wire", &wire, .word)
   }
 }

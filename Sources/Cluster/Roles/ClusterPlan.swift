@@ -65,6 +65,9 @@ public struct ClusterPlan: Sendable {
     self.models = models
   }
 
+  /// Whether shards and trainer are threads of one process.
+  var isOneProcess: Bool { configuration.cluster.transport == .inproc }
+
   private var tensorShapes: [TensorShape] {
     tensors.map {
       TensorShape(name: $0.tensor.name, count: $0.tensor.count, shard: map.shard(ofTensor: $0.tensor.name))
@@ -97,6 +100,7 @@ public struct ClusterPlan: Sendable {
     options.flushAfter = model.settings.flushAfter
     options.pushBufferBytes = configuration.trainers.pushBufferBytes
     options.batchesAhead = configuration.trainers.maxAhead
+    options.threads = configuration.trainers.threads
     options.numbers = configuration.trainers.wire == .float16 ? .float16 : .float32
     return options
   }

@@ -4,6 +4,7 @@ internal import Base
 internal import CKernels
 internal import Embeddings
 internal import Joining
+internal import Layers
 internal import Serving
 internal import Sharding
 internal import Streams
@@ -14,6 +15,11 @@ internal import Wire
 
 extension RoleProcess {
   func runShard(_ board: StatusBoard) throws {
+    try runShard(board) { server in StopSignal.onSignal { server.stop() } }
+  }
+
+  /// - Parameter onServer: told the server before it runs, so that it can be stopped.
+  func runShard(_ board: StatusBoard, onServer: (ShardServer) -> Void) throws {
     guira_keep_freed_memory()
     var options = ShardServerOptions(
       shard: plan.shard(instance.index), endpoint: endpoints.shard(instance.index), directory: directory)
@@ -21,8 +27,10 @@ extension RoleProcess {
     options.keepCheckpoints = plan.configuration.shards.keepCheckpoints
     options.acceptLoss = acceptLoss
     options.security = security
+    options.context = context
+    options.inProcessEndpoint = endpoints.inProcess(shard: instance.index)
     let server = ShardServer(options)
-    StopSignal.onSignal { server.stop() }
+    onServer(server)
     try server.run(
       onReady: { [logger] recovery in
         for loss in recovery.acceptedLosses { logger.warning("accepted a loss", metadata: ["loss": "\(loss)"]) }
@@ -87,16 +95,24 @@ extension RoleProcess {
   func runTrainer(_ board: StatusBoard) throws {
     var trainers: [(name: String, trainer: Trainer)] = []
     let shardEndpoints = try shardEndpoints()
+    // Threads of the trainer itself share the work; more would fight over the cores.
+    Matrix.threads = 1
+    let failure = Mutex<(any Error)?>(nil)
     for model in plan.models {
       var options = TrainerServiceOptions(
         trainer: plan.trainer(instance.index, of: model), shardEndpoints: shardEndpoints, streamRoot: paths.root,
         scorePath: "\(directory)/\(model.settings.name).scores")
       options.security = security
+      options.context = context
       trainers.append((model.settings.name, Trainer(options)))
     }
     let all = trainers.map(\.trainer)
     StopSignal.onSignal { for trainer in all { trainer.stop() } }
-    let failure = Mutex<(any Error)?>(nil)
+    let shards = plan.isOneProcess ? HostedShards(self) : nil
+    shards?.onFailure { error in
+      failure.withLock { $0 = $0 ?? error }
+      for trainer in all { trainer.stop() }
+    }
     let states = Mutex<[String: TrainerStatus]>([:])
     let threads = trainers.map { name, trainer in
       OwnedThread(named: "train-\(name)") {
@@ -109,12 +125,13 @@ extension RoleProcess {
             board.post(Self.report(merged, of: instance, board))
           }
         } catch {
-          failure.withLock { $0 = error }
+          failure.withLock { $0 = $0 ?? error }
           for other in all { other.stop() }
         }
       }
     }
     for thread in threads { thread.join() }
+    shards?.stop()
     if let error = failure.withLock({ $0 }) { throw error }
   }
 

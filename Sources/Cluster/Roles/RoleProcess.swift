@@ -22,6 +22,8 @@ public struct RoleProcess: Sendable {
   let acceptLoss: Bool
   /// Its key and those of the others; nil when the cluster does without.
   let security: LinkSecurity?
+  /// What all sockets of this process share.
+  let context: LinkContext
 
   /// Prepares a role and makes its directory.
   public init(
@@ -36,6 +38,19 @@ public struct RoleProcess: Sendable {
     endpoints = Endpoints(configuration, socketDirectory: paths.socketDirectory)
     self.logger = logger
     security = try ClusterKeys(configuration, paths).security(of: instance)
+    context = LinkContext(security)
+  }
+
+  /// Another role in the process of `host`.
+  init(_ instance: RoleInstance, in host: RoleProcess) {
+    self.instance = instance
+    plan = host.plan
+    paths = host.paths
+    endpoints = host.endpoints
+    logger = JSONLogHandler.logger(instance, level: host.logger.logLevel)
+    acceptLoss = host.acceptLoss
+    security = host.security
+    context = host.context
   }
 
   /// Where this role's own files are.
@@ -44,7 +59,9 @@ public struct RoleProcess: Sendable {
   /// Where this process finds the shards: where they serve, unless `GUIRA_SHARDS` names other endpoints, one per shard
   /// and separated by commas, such as those of a proxy (docs/chaos.md).
   func shardEndpoints() throws(StateError) -> [String] {
-    let usual = plan.configuration.shards.count.indices.map { endpoints.shard($0) }
+    let usual = plan.configuration.shards.count.indices.map { shard in
+      (instance.role == .trainer ? endpoints.inProcess(shard: shard) : nil) ?? endpoints.shard(shard)
+    }
     guard let text = ProcessInfo.processInfo.environment["GUIRA_SHARDS"] else { return usual }
     let given = text.split(separator: ",").map(String.init)
     guard given.count == usual.count else {
@@ -63,6 +80,8 @@ public struct RoleProcess: Sendable {
     board.post(RoleStatus(instance, state: .starting))
     do {
       switch instance.role {
+      case .shard where plan.isOneProcess:
+        throw StateError("with cluster.transport inproc the shards run in the trainer's process: start `guira trainer`")
       case .shard: try runShard(board)
       case .trainer: try runTrainer(board)
       case .joiner: try runJoiner(board)

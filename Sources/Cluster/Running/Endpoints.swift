@@ -33,6 +33,9 @@ public struct Endpoints: Sendable, Equatable {
   /// Where shard `index` listens for pulls and pushes.
   public func shard(_ index: Int) -> String { address(RoleInstance(.shard, index), port: 2 + index) }
 
+  /// Where shard `index` listens for the trainer in its own process; nil when they are processes of their own.
+  func inProcess(shard index: Int) -> String? { transport == .inproc ? "inproc://shard-\(index)" : nil }
+
   /// Where sync listens for replicas.
   public var sync: String { address(RoleInstance(.sync), port: 0) }
 
@@ -66,7 +69,7 @@ public struct Endpoints: Sendable, Equatable {
 
   private func address(_ instance: RoleInstance, port: Int) -> String {
     switch transport {
-    case .ipc: "ipc://\(socketDirectory)/\(instance.directoryName)"
+    case .ipc, .inproc: "ipc://\(socketDirectory)/\(instance.directoryName)"
     case .tcp: "tcp://\(host):\(basePort + port)"
     }
   }

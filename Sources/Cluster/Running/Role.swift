@@ -57,7 +57,12 @@ public struct RoleInstance: Hashable, Codable, Sendable, Comparable, CustomStrin
 }
 
 extension ClusterConfiguration {
-  /// The processes the supervisor starts, in the order of their start.
+  /// The processes the supervisor starts, in the order of their start: all roles but shards that live in the trainer's.
+  public var processes: [RoleInstance] {
+    cluster.transport == .inproc ? instances.filter { $0.role != .shard } : instances
+  }
+
+  /// The roles, in the order of their start.
   public var instances: [RoleInstance] {
     (0..<shards.count).map { RoleInstance(.shard, $0) } + [RoleInstance(.sync)]
       + (0..<replicas.count).map { RoleInstance(.replica, $0) }
