@@ -104,9 +104,12 @@ let package = Package(
     module("Simulation", uses: ["Base", "Embeddings", "Layers", "Sharding", "Syncing", "Wire"]),
     tests("Simulation", uses: ["Base", "Wire"]),
 
-    module("Benchmarking", uses: ["Base", "CKernels", "Embeddings", "Sharding", "Wire"]),
-
     // 5
+    module(
+      "Benchmarking",
+      uses: ["Base", "CKernels", "Cluster", "Embeddings", "Layers", "Sharding", "Streams", "Training", "Wire"]),
+
+    // 6
     .executableTarget(
       name: "guira",
       dependencies: [

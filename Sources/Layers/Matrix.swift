@@ -1,6 +1,7 @@
 // Matrix products by OpenBLAS: the one place that knows it.
 // Matrices are row-major runs of floats. OpenBLAS may use threads of its own, as many as `Matrix.threads`.
 
+internal import Base
 internal import COpenBLAS
 
 /// Products of dense matrices.
@@ -37,5 +38,28 @@ public enum Matrix {
         }
       }
     }
+  }
+}
+
+/// What matrix products alone reach on this machine: the limit of every model with wide layers.
+public enum MatrixLimit {
+  /// Floating-point operations per second of square products of 1,536 rows, the best of some.
+  public static func operationsPerSecond(threads: Int, seconds: Double) -> Double {
+    let size = 1536
+    let before = Matrix.threads
+    Matrix.threads = threads
+    defer { Matrix.threads = before }
+    let a = (0..<size * size).map { Float($0 % 7) }
+    let b = (0..<size * size).map { Float($0 % 5) }
+    var c = [Float](repeating: 0, count: size * size)
+    let end = Clocks.monotonic() + Int64(seconds * 1e9)
+    var best = Int64.max
+    repeat {
+      let began = Clocks.monotonic()
+      var target = c.mutableSpan
+      Matrix.multiply(a.span, b.span, m: size, n: size, k: size, to: &target)
+      best = min(best, Clocks.monotonic() - began)
+    } while Clocks.monotonic() < end
+    return 2 * Double(size * size) * Double(size) / (Double(best) / 1e9)
   }
 }

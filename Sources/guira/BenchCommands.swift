@@ -20,7 +20,8 @@ struct Bench: ParsableCommand {
         guira bench table --ids 1000000
       """,
     subcommands: [
-      BenchTable.self, BenchPull.self, BenchPush.self, BenchCheckpoint.self, BenchRecovery.self, BenchServe.self,
+      BenchTable.self, BenchPull.self, BenchPush.self, BenchCheckpoint.self, BenchRecovery.self, BenchTrain.self,
+      BenchServe.self,
     ])
 }
 
@@ -187,6 +188,59 @@ struct BenchServe: ParsableCommand {
 }
 
 extension BenchService: ExpressibleByArgument {}
+
+struct BenchTrain: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "train",
+    abstract: "Examples per second that one trainer trains on, beside the matrix product's limit.",
+    discussion: """
+      Made-up examples: 13 numbers and 26 ids each by default, one task, layers 512-256 above and below. The limit is the
+      speed of large float32 matrix products on as many threads, divided by the operations of an example; it is measured
+      with each run. The shard's journal is written as ever.
+
+      Examples:
+        guira bench train --model dlrm
+        guira bench train --transport ipc --threads 1 --json
+      """)
+  @Option(help: "The kind of model: dlrm, deepfm, dcn, fm, logistic.") var model = "dlrm"
+  @Option(help: "inproc: the shard is a thread of this process; ipc: a process of its own.") var transport = "inproc"
+  @Option(help: "Threads that compute a batch.") var threads = 2
+  @Option(help: "Examples of a batch.") var batch = 2048
+  @Option(help: "Ids of each feature, zipf-distributed.") var ids = 1_000_000
+  @Option(help: "Numbers in a vector.") var dimension = 16
+  @Option(help: "Seconds of one run.") var seconds = 10.0
+  @Option(help: "Runs.") var runs = 5
+  @Option(help: "Where the journal is made, and removed again.") var journal = "/tmp"
+  @Option(help: "The seed of everything.") var seed: UInt64 = 1
+  @Flag(help: "Print one JSON object.") var json = false
+
+  func validate() throws {
+    guard ["inproc", "ipc"].contains(transport) else {
+      throw ValidationError("--transport is '\(transport)'; use inproc or ipc.")
+    }
+    guard (1...256).contains(threads), (1...100_000).contains(batch), (2...100_000_000).contains(ids),
+      (1...1024).contains(dimension), seconds > 0, seconds <= 3600, (1...1000).contains(runs)
+    else { throw ValidationError("every number must be above 0, and --ids at least 2.") }
+  }
+
+  func run() throws {
+    var settings = TrainBenchmarkSettings()
+    settings.model = model
+    settings.isSeparate = transport == "ipc"
+    settings.threads = threads
+    settings.batch = batch
+    settings.ids = ids
+    settings.dimension = dimension
+    settings.seconds = seconds
+    settings.runs = runs
+    settings.directory = journal
+    settings.seed = seed
+    try reporting {
+      let benchmark = TrainBenchmark(settings, executable: Preflight.ownExecutable(), progress: progress)
+      try show(benchmark.run(), json: json)
+    }
+  }
+}
 
 struct BenchTable: ParsableCommand {
   static let configuration = CommandConfiguration(
