@@ -13,6 +13,9 @@ public struct CheckpointListing: Sendable, Equatable {
 
 /// The checkpoints of a directory.
 public enum Checkpoints {
+  /// Whether a checkpoint may be called so: 1 to 100 letters, digits, `.`, `_` and `-`, not beginning with `.`.
+  public static func isValid(name: String) -> Bool { isValidName(name) }
+
   /// All finished checkpoints; none when the directory is not there.
   public static func list(directory: String) throws(JournalError) -> CheckpointListing {
     guard Files.exists(directory) else { return CheckpointListing() }
@@ -73,6 +76,22 @@ public enum Checkpoints {
       }
     } catch { throw JournalError(error, aside) }
     try files.layer.makeNamesDurable(directory)
+  }
+
+  /// Deletes what unfinished checkpoints left; for when nobody writes one.
+  public static func removeUnfinished(directory: String) throws(JournalError) {
+    guard Files.exists(directory) else { return }
+    try CheckpointFiles(directory: directory, layer: SystemFiles()).removeUnfinished()
+  }
+
+  /// Deletes the damaged checkpoints and those that were set aside.
+  public static func deleteDamaged(directory: String) throws(JournalError) {
+    for damage in try list(directory: directory).damaged { try delete(directory: directory, name: name(of: damage)) }
+    let aside = "\(directory)/damaged"
+    guard Files.exists(aside) else { return }
+    do throws(FileError) {
+      for file in try Files.names(in: aside) { try SystemFiles().unlink("\(aside)/\(file)") }
+    } catch { throw JournalError(error, aside) }
   }
 
   /// The name of the checkpoint whose manifest is damaged.

@@ -126,6 +126,8 @@ public struct JournalReader: ~Copyable, Sendable {
     guard let first = segments.last(where: { $0 <= offset }) else {
       throw .deleted(offset: offset, first: segments.first ?? 0)
     }
+    // Later segments' labels say where their predecessors end; nothing would look at the first one's.
+    _ = try files.label(ofSegment: first)
     return FrameCursor(try files.open(segment: first), first: first, at: offset)
   }
 

@@ -22,6 +22,11 @@ public struct JournalOptions: Sendable, Equatable {
   ///
   /// Default true; several GB/s from the page cache. Readers verify what they read in either case.
   public var verifiesAllWhenOpening = true
+  /// Where the first record that is still needed begins, the end of another: what is before is not verified, and damage
+  /// there costs nothing.
+  ///
+  /// Default 0: all are needed. A checkpoint that holds what the older ones did says where.
+  public var neededFrom: UInt64 = 0
 
   /// The defaults.
   public init() {}

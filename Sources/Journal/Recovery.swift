@@ -176,6 +176,7 @@ struct Recovery {
   private func checkFull(_ segments: [Segment]) throws(JournalError) {
     for (segment, next) in zip(segments, segments.dropFirst()) {
       let end = next.previousEnd
+      if end <= options.neededFrom { continue }
       guard options.verifiesAllWhenOpening else {
         let file = try files.open(segment: segment.first)
         let there = try file.size() - Label.byteCount
@@ -185,7 +186,8 @@ struct Recovery {
         }
         continue
       }
-      var cursor = FrameCursor(try files.open(segment: segment.first), first: segment.first, at: segment.first)
+      let begin = max(segment.first, options.neededFrom)
+      var cursor = FrameCursor(try files.open(segment: segment.first), first: segment.first, at: begin)
       while try cursor.next(limit: end) != nil {}
     }
   }
@@ -203,8 +205,10 @@ struct Recovery {
   private mutating func scanTail(_ last: Segment, head: Label?) throws(JournalError) -> Tail {
     let file = try files.open(segment: last.first)
     let fileEnd = last.first + UInt64(max(0, try file.size() - Label.byteCount))
-    var tail = Tail(synced: max(last.first, head?.first ?? 0), recordEnd: last.first, hasMore: false)
-    var cursor = FrameCursor(file, first: last.first, at: last.first)
+    // Where the file does not reach it, the whole file is looked at to say where it ends.
+    let begin = options.neededFrom <= fileEnd ? max(last.first, options.neededFrom) : last.first
+    var tail = Tail(synced: max(begin, head?.first ?? 0), recordEnd: begin, hasMore: false)
+    var cursor = FrameCursor(file, first: last.first, at: begin)
     var fault: JournalDamage?
     do throws(JournalError) {
       while true {

@@ -61,17 +61,22 @@ public struct CheckpointRestore {
         let manifest = try saveCurrent()
         saved = manifest.name
         last = max(last, manifest.epoch)
-      } catch { saveProblem = "\(error)" }
+      } catch let damage as RecoveryError { saveProblem = "\(damage)" } catch JournalError.damaged(let damage) {
+        saveProblem = "\(damage)"
+      } catch {
+        throw RecoveryError(
+          description: "the state before cannot be kept: \(error). Nothing was changed; mend that, or use --discard")
+      }
     }
     var recovery = ShardRecovery(options, files: files, acceptLoss: true)
-    let writer = JournalBox(try JournalWriter(directory: files.journal, acceptLoss: true))
+    let writer = JournalBox(try openJournal())
     // Before the checkpoint counts: who comes back meanwhile begins anew, and nothing else has changed yet.
     try writer.writer.renewIdentity()
     try writer.writer.beginSegment()
     let core = CoreBox(ShardCore(options, incarnation: 1, identity: (0, 0)))
     try recovery.read(name, into: core)
     let epoch = core.core.status().durableEpoch
-    let erased = core.core.recover(try ForgottenIDs.all(in: files))
+    let erased = core.core.recover(try ForgottenIDs.all(in: files, acceptLoss: true).forgotten)
     let before = core.core.chains
     core.core.beginAnew(after: max(last, epoch), skipTo)
     let restored = try OfflineShard(core, writer: writer, files: files, writesBlocks: false)
@@ -86,6 +91,20 @@ public struct CheckpointRestore {
       }
     }
     return summary
+  }
+
+  /// Opens the journal where it ends: its blocks are no longer needed, so damage in them does not matter.
+  private func openJournal() throws(JournalError) -> JournalWriter {
+    do throws(JournalError) {
+      var journal = JournalOptions()
+      journal.neededFrom = try JournalReader.bounds(directory: files.journal).upperBound
+      return try JournalWriter(directory: files.journal, options: journal)
+    } catch {
+      switch error {
+      case .damaged, .notThere: return try JournalWriter(directory: files.journal, acceptLoss: true)
+      default: throw error
+      }
+    }
   }
 
   /// Reads the shard as it would start and keeps that as a checkpoint that retention leaves alone.
@@ -115,7 +134,9 @@ public struct CheckpointRestore {
     for info in try Checkpoints.list(directory: files.checkpoints).checkpoints {
       newest = max(newest, try ShardCheckpoint(reading: info.name, in: files).epoch)
     }
-    for forgotten in try ForgottenIDs.all(in: files) { newest = max(newest, forgotten.epoch) }
+    for forgotten in try ForgottenIDs.all(in: files, acceptLoss: true).forgotten {
+      newest = max(newest, forgotten.epoch)
+    }
     guard let bounds = try? JournalReader.bounds(directory: files.journal) else { return newest }
     do throws(JournalError) {
       var reader = try JournalReader(directory: files.journal, from: bounds.lowerBound)

@@ -54,12 +54,29 @@ struct ForgottenIDs: Equatable, Sendable {
     try reader.expectEnd()
   }
 
-  /// All that a shard was told to forget, oldest first.
-  static func all(in files: ShardFiles) throws -> [ForgottenIDs] {
-    guard Files.exists(files.forgotten) else { return [] }
+  /// All that a shard was told to forget, oldest first; the caller holds the shard's directory.
+  ///
+  /// The journal is first opened to write: readers trust its head, which a power failure may leave behind its records.
+  static func all(
+    in files: ShardFiles, acceptLoss: Bool = false
+  ) throws -> (forgotten: [ForgottenIDs], losses: [String]) {
+    guard Files.exists(files.forgotten) else { return ([], []) }
+    let losses: [String]
+    do throws(JournalError) {
+      let kept = JournalBox(try JournalWriter(directory: files.forgotten, acceptLoss: acceptLoss))
+      losses = kept.writer.recovery.acceptedLosses.map(Self.words)
+    } catch {
+      guard case .damaged(let damage) = error else { throw error }
+      throw RecoveryError(description: Self.words(damage))
+    }
     var reader = try JournalReader(directory: files.forgotten, from: 0)
     var forgotten: [ForgottenIDs] = []
     while let record = try reader.next() { forgotten.append(try ForgottenIDs(record.payload)) }
-    return forgotten
+    return (forgotten, losses)
+  }
+
+  private static func words(_ damage: JournalDamage) -> String {
+    "\(damage). It holds the ids that were forgotten: those of the lost records can come back with an older checkpoint; "
+      + "forget them again"
   }
 }

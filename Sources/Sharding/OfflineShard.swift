@@ -38,9 +38,16 @@ final class OfflineShard {
 
   /// Writes a checkpoint of all rows.
   func writeCheckpoint(named name: String) throws -> ShardCheckpoint {
-    core.core.requestCheckpoint(CheckpointRequest(name: name), peer: PeerID([]), request: 0)
-    while true {
-      if let manifest = try work() { return manifest }
+    core.core.begin(CheckpointRequest(name: name))
+    do {
+      while true {
+        if let manifest = try work() { return manifest }
+      }
+    } catch {
+      // Space may be what was missing.
+      checkpoint = nil
+      try? Checkpoints.removeUnfinished(directory: files.checkpoints)
+      throw error
     }
   }
 

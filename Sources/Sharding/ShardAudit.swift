@@ -29,10 +29,31 @@ public enum ShardAudit {
   /// Reads all blocks through; gives how many bytes they have.
   /// - Throws: `JournalError.damaged` with file and offset where a bit is wrong.
   public static func verifyJournal(in files: ShardFiles) throws(JournalError) -> UInt64 {
-    let bounds = try JournalReader.bounds(directory: files.journal)
-    var reader = try JournalReader(directory: files.journal, from: bounds.lowerBound)
-    while try reader.next() != nil {}
-    return reader.offset - bounds.lowerBound
+    let bytes = try verify(journal: files.journal)
+    return Files.exists(files.forgotten) ? bytes + (try verify(journal: files.forgotten)) : bytes
+  }
+
+  private static func verify(journal directory: String) throws(JournalError) -> UInt64 {
+    while true {
+      let bounds = try JournalReader.bounds(directory: directory)
+      do throws(JournalError) {
+        var reader = try JournalReader(directory: directory, from: bounds.lowerBound)
+        while try reader.next() != nil {}
+        return reader.offset - bounds.lowerBound
+      } catch {
+        // A shard that runs deletes blocks that it no longer needs; the others are looked at again.
+        guard case .deleted = error else { throw error }
+      }
+    }
+  }
+
+  /// Whether a shard could come back without this checkpoint.
+  public static func canDo(withoutCheckpoint name: String, in files: ShardFiles) throws -> Bool {
+    let start = try JournalReader.bounds(directory: files.journal).lowerBound
+    return try start == 0
+      || checkpoints(in: files).checkpoints.contains {
+        $0.manifest.name != name && $0.manifest.journalOffset >= start
+      }
   }
 
   /// Whether there is a manifest of that name, damaged or not.

@@ -58,6 +58,9 @@ public struct ShardCheckpoint: Codable, Sendable, Equatable {
   /// The prefix of the names that shards give themselves; such checkpoints are deleted when newer ones are there.
   public static let automaticPrefix = "auto-"
 
+  /// The prefixes that nobody may ask for.
+  static let reservedPrefixes = [automaticPrefix, "before-restore-"]
+
   /// Whether retention may delete it.
   public var isAutomatic: Bool { name.hasPrefix(Self.automaticPrefix) }
 

@@ -5,6 +5,7 @@
 
 internal import Base
 internal import Embeddings
+internal import Journal
 public import Wire
 
 /// A checkpoint under way.
@@ -47,7 +48,16 @@ extension ShardCore {
   /// Whether a slice could be scanned at once, so that the shell should not sleep at all.
   var canScan: Bool { isScanning && checkpoint?.isAhead == false }
 
-  mutating func requestCheckpoint(_ ask: CheckpointRequest, peer: PeerID, request: UInt64) {
+  /// Takes a peer's wish for a checkpoint.
+  /// - Throws: `ErrorReply.mismatch` for a name that is none, or one that shards and restores give themselves.
+  mutating func requestCheckpoint(_ ask: CheckpointRequest, peer: PeerID, request: UInt64) throws(ErrorReply) {
+    guard ask.name.isEmpty || Checkpoints.isValid(name: ask.name) else {
+      throw ErrorReply(
+        .mismatch, "'\(ask.name)' is no name for a checkpoint; use up to 100 letters, digits, '.', '_' and '-'")
+    }
+    if let prefix = ShardCheckpoint.reservedPrefixes.first(where: { ask.name.hasPrefix($0) }) {
+      throw ErrorReply(.mismatch, "names that begin with '\(prefix)' are given by Guira itself; use another")
+    }
     let asker = CheckpointScan.Asker(peer: peer, request: request)
     // Begun after it was asked for, so that it holds all that the asker knows of.
     if let place = wantedCheckpoints.firstIndex(where: { $0.ask == ask }) {
@@ -58,7 +68,10 @@ extension ShardCore {
   }
 
   /// Begins a checkpoint as soon as it can, though nobody asked for one.
-  mutating func wantCheckpoint() { wantedCheckpoints.append((CheckpointRequest(name: ""), [])) }
+  mutating func wantCheckpoint() { begin(CheckpointRequest(name: "")) }
+
+  /// Begins a checkpoint of any name, for nobody.
+  mutating func begin(_ checkpoint: CheckpointRequest) { wantedCheckpoints.append((checkpoint, [])) }
 
   /// Begins a checkpoint when one is due, and goes on with the one under way.
   mutating func workOnCheckpoint(now: Int64, isIdle: Bool, into actions: inout [ShardAction]) {
@@ -165,8 +178,11 @@ extension ShardCore {
         actions.append(.send(asker.peer, reply))
       }
     case .failure(let error):
-      count("failedCheckpoints")
-      checkpointProblem = error.message
+      // A name that is taken is the asker's affair.
+      if error.code != .mismatch {
+        count("failedCheckpoints")
+        checkpointProblem = error.message
+      }
       for asker in scan.askers {
         actions.append(.send(asker.peer, error.encoded(opcode: .checkpoint, request: asker.request)))
       }

@@ -82,7 +82,8 @@ extension ShardCore {
     case .inspect:
       return try inspect(IDsRequest(decoding: &reader), request: request)
     case .checkpoint:
-      try requestCheckpoint(CheckpointRequest(decoding: &reader), peer: peer, request: request)
+      let wish = try CheckpointRequest(decoding: &reader)
+      try requestCheckpoint(wish, peer: peer, request: request)
       return nil
     case .durable, .follow, .version, .publish:
       throw ErrorReply(.malformed, "a shard does not answer '\(header.opcode)'; ask sync or a replica")

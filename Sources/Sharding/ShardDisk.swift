@@ -79,7 +79,9 @@ final class ShardDisk {
       case .checkpointSection(let section): checkpoints.put(.section(section))
       case .checkpointFinish(let manifest): checkpoints.put(.finish(manifest))
       }
-    if !isTaken { throw RecoveryError(description: "a thread that writes the shard's files has ended") }
+    guard !isTaken else { return }
+    for case .failed(let problem) in news.takeAll() { throw RecoveryError(description: problem) }
+    throw RecoveryError(description: "a thread that writes the shard's files has ended")
   }
 
   /// Deletes blocks that checkpoints made superfluous.
@@ -220,34 +222,34 @@ final class ShardDisk {
     }
 
     private mutating func giveUp(_ error: any Error) {
-      guard let failed = writer.take() else {
-        // It could not even begin.
-        _ = news.put(.checkpoint(.failure(Self.reply(error)), deleteBefore: 0))
-        return
-      }
-      try? failed.cancel()
+      writer = nil
+      // Space may be what was missing.
+      try? Checkpoints.removeUnfinished(directory: files.checkpoints)
       _ = news.put(.checkpoint(.failure(Self.reply(error)), deleteBefore: 0))
     }
 
     private static func reply(_ error: any Error) -> ErrorReply {
-      ErrorReply(.busy, "the checkpoint was given up: \(error)")
+      if case JournalError.alreadyThere = error { return ErrorReply(.mismatch, "\(error)") }
+      return ErrorReply(.busy, "the checkpoint was given up: \(error)")
     }
 
     /// Deletes superfluous checkpoints; gives the offset before which blocks are superfluous too.
+    ///
+    /// Checkpoints that somebody named come and go as he likes: no block is deleted on their account, unless one compacts.
     private func retain(after newest: ShardCheckpoint) throws -> UInt64 {
-      var kept = newest.journalOffset
-      var automatic = 0
-      for info in try Checkpoints.list(directory: files.checkpoints).checkpoints.reversed()
-      where info.name != newest.name {
-        let manifest = try ShardCheckpoint(reading: info.name, in: files)
-        if manifest.isAutomatic { automatic += 1 }
-        if newest.compacts || manifest.isAutomatic && automatic >= keep {
+      let infos = try Checkpoints.list(directory: files.checkpoints).checkpoints.reversed()
+      if newest.compacts {
+        for info in infos where info.name != newest.name {
           try Checkpoints.delete(directory: files.checkpoints, name: info.name)
-        } else if manifest.isAutomatic {
-          kept = min(kept, manifest.journalOffset)
         }
+        try Checkpoints.deleteDamaged(directory: files.checkpoints)
+        return newest.journalOffset
       }
-      return kept
+      let automatic = try infos.map { try ShardCheckpoint(reading: $0.name, in: files) }.filter(\.isAutomatic)
+      for manifest in automatic.dropFirst(keep) {
+        try Checkpoints.delete(directory: files.checkpoints, name: manifest.name)
+      }
+      return automatic.prefix(keep).map(\.journalOffset).min() ?? 0
     }
   }
 }

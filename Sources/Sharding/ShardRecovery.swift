@@ -40,11 +40,13 @@ struct ShardRecovery {
     // Every record that counts is verified when it is replayed.
     journal.verifiesAllWhenOpening = false
     while true {
-      let writer = JournalBox(
-        try JournalWriter(directory: files.journal, options: journal, acceptLoss: acceptLoss))
-      note(writer.writer.recovery)
       do {
         let chosen = try newest()
+        // What the checkpoint holds need not be whole in the journal too.
+        journal.neededFrom = chosen?.journalOffset ?? 0
+        let writer = JournalBox(
+          try JournalWriter(directory: files.journal, options: journal, acceptLoss: acceptLoss))
+        note(writer.writer.recovery)
         let start = writer.writer.start
         let hole = hole(after: chosen, journal: start)
         if let hole {
@@ -57,12 +59,15 @@ struct ShardRecovery {
         let core = CoreBox(
           ShardCore(options, incarnation: incarnation, identity: (identity.high, identity.low)))
         try read(chosen, journalFrom: max(chosen?.journalOffset ?? 0, start), into: core)
-        summary.forgottenAgain = core.core.recover(try forgotten())
+        let (forgotten, losses) = try ForgottenIDs.all(in: files, acceptLoss: acceptLoss)
+        summary.acceptedLosses += losses
+        summary.forgottenAgain = core.core.recover(forgotten)
         // Until there is a checkpoint without the hole, every start would have to accept it again.
         if hole != nil { core.core.wantCheckpoint() }
         return (writer, core)
       } catch let lost as DamagedCheckpoint {
-        let other = try alternative(to: lost.name, journal: writer.writer.start)
+        let start = (try? JournalReader.bounds(directory: files.journal).lowerBound) ?? 0
+        let other = try alternative(to: lost.name, journal: start)
         guard acceptLoss else { throw RecoveryError(description: "\(lost.damage); \(other)") }
         summary.acceptedLosses.append("\(lost.damage); \(other)")
         try Checkpoints.setAside(directory: files.checkpoints, name: lost.name)
@@ -110,14 +115,6 @@ struct ShardRecovery {
       ?? "\(files.checkpoints) has no checkpoint"
     return "\(found) and the journal begins at offset \(start): the blocks between are gone. Restore a checkpoint, or "
       + "start with --accept-loss to go on without them"
-  }
-
-  /// What the shard was told to forget; its journal is cut where a crash or an accepted damage left it.
-  private mutating func forgotten() throws -> [ForgottenIDs] {
-    guard Files.exists(files.forgotten) else { return [] }
-    let kept = JournalBox(try JournalWriter(directory: files.forgotten, acceptLoss: acceptLoss))
-    note(kept.writer.recovery)
-    return try ForgottenIDs.all(in: files)
   }
 
   private func manifest(of name: String) throws -> ShardCheckpoint {

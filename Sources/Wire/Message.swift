@@ -25,7 +25,7 @@ public enum WireProtocol {
 
 /// What a message is.
 ///
-/// A reply has the request's opcode with the top bit set.
+/// A reply has the opcode of its request.
 public enum Opcode: UInt16, Sendable, CaseIterable {
   /// Opens a conversation: versions, role, schema, chains; also how a client learns where a shard stands.
   case hello = 1

@@ -135,7 +135,10 @@ struct CheckpointVerify: ParsableCommand {
           do {
             try ShardAudit.verify(checkpoint: name, in: files)
             write("shard \(shard): checkpoint '\(name)' is whole\n")
-          } catch { damaged.append("\(error)") }
+          } catch {
+            // One that is no longer there was deleted by the running shard meanwhile.
+            if ShardAudit.isThere(checkpoint: name, in: files) { damaged.append("\(error)") }
+          }
         }
         guard name == nil else { continue }
         do {
@@ -202,6 +205,9 @@ struct CheckpointRestoreCommand: ParsableCommand {
           throw Failure(
             "shard \(shard) has no checkpoint '\(name)'; it has: \(found.map(\.name).joined(separator: ", "))")
         }
+        if let unknown = try skips().partitions.keys.first(where: { cluster.isUnknown(partition: $0) }) {
+          throw Failure("--skip-to names partition \(unknown); there are \(cluster.partitionCount)")
+        }
         for chain in manifest.chains {
           if let problem = try cluster.problem(withStreamOf: chain, skipTo: skips()) { throw Failure(problem) }
         }
@@ -247,21 +253,28 @@ struct CheckpointDelete: ParsableCommand {
   func run() throws {
     try reporting {
       let (cluster, numbers) = try shards.open()
+      var missing: [String] = []
       for shard in numbers {
         let files = cluster.files(ofShard: shard)
         let names = try ShardAudit.checkpoints(in: files).checkpoints.map(\.manifest)
         let manifest = names.first { $0.name == name }
         guard manifest != nil || ShardAudit.isThere(checkpoint: name, in: files) else {
-          write("shard \(shard) has no checkpoint '\(name)'\n")
+          missing.append("shard \(shard) has no checkpoint '\(name)'")
           continue
         }
         // A recovery may need a shard's own ones; it deletes them itself, but for one whose manifest is damaged.
         guard manifest?.isAutomatic != true else {
           throw Failure("'\(name)' is a checkpoint the shard keeps for its recovery; it deletes it itself")
         }
+        guard try ShardAudit.canDo(withoutCheckpoint: name, in: files) else {
+          throw Failure(
+            "shard \(shard) could not come back without '\(name)': older blocks were deleted. Have it write another first, "
+              + "with `guira checkpoint create`")
+        }
         try ShardAudit.delete(checkpoint: name, in: files)
         write("shard \(shard): deleted checkpoint '\(name)'\n")
       }
+      if !missing.isEmpty { throw Failure(missing.joined(separator: "\n")) }
     }
   }
 }

@@ -34,7 +34,7 @@ struct Up: ParsableCommand {
   @Option(name: .customLong("set"), help: "A value to put in, key.path=value; may be repeated.")
   var overrides: [String] = []
   @Option(help: "The share of impressions a replica is asked about over HTTP first, 0 to 1.") var predictShare = 0.0
-  @Flag(help: "Let shards start although their journal or checkpoint is damaged, with what is left, in this run.")
+  @Flag(help: "Let each shard's first start of this run go on although its files are damaged, with what is left.")
   var acceptLoss = false
   @Flag(help: "Keep the cluster running after the replay, until Ctrl-C.") var keepRunning = false
 
@@ -193,12 +193,14 @@ private struct ClusterRun {
   private var specs: [ChildSpec] {
     let shardHost = configuration.cluster.transport == .inproc ? Role.trainer : .shard
     return configuration.processes.map { instance in
-      ChildSpec(
+      var spec = ChildSpec(
         instance, executable: executable,
         arguments: [
           instance.role.rawValue, "--config", paths.configuration, "--state", paths.root, "--index",
           "\(instance.index)",
-        ] + (instance.role == shardHost && options.acceptLoss ? ["--accept-loss"] : []), log: paths.log(instance))
+        ], log: paths.log(instance))
+      if instance.role == shardHost && options.acceptLoss { spec.firstArguments = ["--accept-loss"] }
+      return spec
     }
   }
 

@@ -59,6 +59,18 @@ final class Scratch: Sendable {
     #expect(supervisor.failure == "trainer 0: updates are lost")
   }
 
+  @Test func `consent is given to the first start alone`() throws {
+    var spec = child(.shard, 0, "echo $0; exit 1")
+    spec.firstArguments = ["yes"]
+    let (supervisor, events) = start([spec])
+    var seen: [SupervisorEvent] = []
+    for _ in 0..<2 { _ = next(events, &seen) { if case .ended = $0 { true } else { nil } } }
+    supervisor.stop()
+    supervisor.wait()
+    let lines = String(decoding: try Files.read(spec.log), as: UTF8.self).split(separator: "\n")
+    #expect(lines.first == "yes" && lines.dropFirst().first == "/bin/sh")
+  }
+
   @Test func `a killed process is started again, and its restarts are counted`() throws {
     let (supervisor, events) = start([child(.shard, 0, "exec sleep 100")])
     var seen: [SupervisorEvent] = []

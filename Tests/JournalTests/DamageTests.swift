@@ -109,8 +109,7 @@ import Testing
         // Where a segment ends is told by the next one's label; without it the segment is not read.
         #expect(damage.fileOffset == 0 ? offset <= damage.offset : offset == ends.last { $0 <= damage.offset } ?? 0)
       } else {
-        // The first label is not read by a reader that begins with offset 0.
-        #expect(first == 0 && bit / 8 < Label.byteCount, "bit \(bit) of \(path) was not found")
+        Issue.record("bit \(bit) of \(path) was not found")
       }
     }
   }

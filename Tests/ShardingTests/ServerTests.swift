@@ -2,6 +2,7 @@
 
 import Base
 import Foundation
+import Journal
 import Testing
 import Wire
 
@@ -67,6 +68,116 @@ import Wire
     #expect(server.paths(server.files.checkpoints).contains { $0.contains("/auto-") })
     server.stop()
     #expect(try server.start().acceptedLosses.isEmpty)
+  }
+
+  @Test func `named checkpoints take nothing from what the shard comes back from`() throws {
+    let server = try trained()
+    _ = try server.checkpoint("mine", compacts: true)
+    // The only one there is, and the blocks before it are gone.
+    #expect(try !ShardAudit.canDo(withoutCheckpoint: "mine", in: server.files))
+    try server.push([7])
+    _ = try server.checkpoint("more")
+    #expect(try ShardAudit.canDo(withoutCheckpoint: "mine", in: server.files))
+    try ShardAudit.delete(checkpoint: "mine", in: server.files)
+    #expect(try !ShardAudit.canDo(withoutCheckpoint: "more", in: server.files))
+    _ = try server.checkpoint("")
+    _ = try server.checkpoint("")
+    _ = try server.checkpoint("")
+    let names = try ShardAudit.checkpoints(in: server.files).checkpoints.map(\.manifest.name)
+    #expect(names.count { $0.hasPrefix("auto-") } == 2 && names.contains("more"))
+    try ShardAudit.delete(checkpoint: "more", in: server.files)
+    let before = try server.digest()
+    server.stop()
+    #expect(try server.start().acceptedLosses.isEmpty)
+    #expect(try server.digest() == before)
+  }
+
+  @Test func `names that are none, reserved or taken are refused without an alarm`() throws {
+    let server = try trained()
+    _ = try server.checkpoint("mine")
+    for name in ["a/b", ".hidden", "auto-mine", "before-restore-1", "mine"] {
+      let error = #expect(throws: ErrorReply.self) { try server.checkpoint(name) }
+      #expect(error?.code == .mismatch, "\(name)")
+    }
+    _ = try server.checkpoint("another")
+  }
+
+  @Test func `a damaged block that the checkpoint covers costs nothing and needs no consent`() throws {
+    let server = try trained()
+    try server.push([8, 9])
+    let before = try server.digest()
+    server.stop()
+    let segment = try #require(server.paths(server.files.journal).first { $0.hasSuffix(".segment") })
+    try server.flip(segment, at: 200)
+    #expect(throws: JournalError.self) { try ShardAudit.verifyJournal(in: server.files) }
+    let summary = try server.start()
+    #expect(summary.acceptedLosses.isEmpty && summary.records > 0)
+    #expect(try server.digest() == before)
+  }
+
+  @Test func `a restore of a shard with damaged blocks accepts nothing before it counts`() throws {
+    let server = try trained()
+    server.stop()
+    let segment = try #require(server.paths(server.files.journal).first { $0.hasSuffix(".segment") })
+    // In the blocks behind both checkpoints.
+    let size = try #require(try FileManager.default.attributesOfItem(atPath: segment)[.size] as? Int)
+    try server.flip(segment, at: size - 400)
+    let summary = try CheckpointRestore(server.options, files: server.files).run(name: "auto-second")
+    #expect(summary.saveProblem?.contains("damaged") == true)
+    #expect(try server.start().acceptedLosses.isEmpty)
+    #expect(try server.claim(2).applied == Position(low: 20))
+  }
+
+  @Test func `what cannot be kept before a restore stops it`() throws {
+    let server = try trained()
+    _ = try server.checkpoint("mine")
+    try server.push([9])
+    let before = try server.digest()
+    server.stop()
+    // A folder where the file of the state before would be: no damage, and nothing that a restore may go on after.
+    let epoch = try #require(try ShardAudit.checkpoints(in: server.files).checkpoints.last).manifest.epoch
+    for number in epoch...epoch + 5 {
+      try FileManager.default.createDirectory(
+        atPath: "\(server.files.checkpoints)/before-restore-\(number)-000000.data.tmp/x",
+        withIntermediateDirectories: true)
+    }
+    let restore = CheckpointRestore(server.options, files: server.files)
+    let error = #expect(throws: RecoveryError.self) { try restore.run(name: "mine") }
+    #expect(error?.description.contains("Nothing was changed") == true)
+    for number in epoch...epoch + 5 {
+      try FileManager.default.removeItem(
+        atPath: "\(server.files.checkpoints)/before-restore-\(number)-000000.data.tmp")
+    }
+    try server.start()
+    #expect(try server.digest() == before)
+  }
+
+  @Test func `a forgotten id stays away when the head of its journal is behind`() throws {
+    let server = try trained()
+    let head = "\(server.files.forgotten)/head"
+    try server.forget([9])
+    let old = try Data(contentsOf: URL(filePath: head))
+    _ = try server.checkpoint("mine")
+    try server.forget([3])
+    server.stop()
+    // As a power failure leaves it: records are synced, the head is not.
+    try old.write(to: URL(filePath: head))
+    let summary = try CheckpointRestore(server.options, files: server.files).run(name: "mine", savesCurrent: false)
+    #expect(summary.forgottenAgain == 1)
+    try server.start()
+    #expect(try server.inspect(3) == #"[{"id":3,"found":false}]"#)
+  }
+
+  @Test func `a compaction leaves no damaged checkpoint behind`() throws {
+    let server = try trained()
+    server.stop()
+    let file = try #require(server.paths(server.files.checkpoints).first { $0.hasSuffix("auto-second.checkpoint") })
+    try server.flip(file, at: 100)
+    try server.start(acceptLoss: true)
+    #expect(server.paths("\(server.files.checkpoints)/damaged").count == 2)
+    _ = try server.checkpoint("mine", compacts: true)
+    #expect(server.paths("\(server.files.checkpoints)/damaged").isEmpty)
+    #expect(server.paths(server.files.checkpoints).allSatisfy { $0.contains("/mine") || $0.hasSuffix("/damaged") })
   }
 
   @Test func `a damaged manifest is refused too`() throws {

@@ -48,12 +48,18 @@ public final class ClusterOperator {
 
   /// Whether trainers can go on from where a chain stands; else why not, and what to do.
   public func problem(withStreamOf chain: ShardCheckpoint.Chain, skipTo: SkipTo) -> String? {
-    let position = skipTo.position(partition: chain.partition) ?? Position(high: chain.high, low: chain.low)
-    let location = StreamLocation(root: paths.root, stream: .examples, partition: Int(chain.partition))
+    let stands = Position(high: chain.high, low: chain.low)
+    let position = skipTo.position(partition: chain.partition) ?? stands
+    guard position >= stands else {
+      return
+        "\(name(consumer: chain.consumer, partition: chain.partition)) stands at \(stands) in the checkpoint: going "
+        + "back to \(position) would train on the examples between twice; skip to \(stands) or later"
+    }
+    guard let partition = Int(exactly: chain.partition), partition < partitionCount else { return nil }
+    let location = StreamLocation(root: paths.root, stream: .examples, partition: partition)
     guard chain.stream == Hashing.xxh3(location.stream), Files.exists(location.directory + "/head") else {
       return nil
     }
-    let partition = chain.partition
     do throws(StreamError) {
       let source = try JournalSource(location, consumer: ClusterKeys.operatorName, from: position)
       _ = try source.next()
@@ -70,6 +76,12 @@ public final class ClusterOperator {
       }
     }
   }
+
+  /// How many partitions of examples there are.
+  public var partitionCount: Int { plan.configuration.streams.examples.partitions }
+
+  /// Whether there is no such partition.
+  public func isUnknown(partition: UInt64) -> Bool { partition >= UInt64(partitionCount) }
 
   // MARK: Ids
 

@@ -17,6 +17,8 @@ public struct ChildSpec: Sendable, Equatable {
   public var arguments: [String]
   /// Where its output goes, a file that is appended to; its directory is made.
   public var log: String
+  /// Arguments of its first start alone: consent that is given once.
+  public var firstArguments: [String] = []
 
   /// A process from its parts.
   public init(_ instance: RoleInstance, executable: String, arguments: [String], log: String) {
@@ -138,7 +140,9 @@ private struct SupervisorLoop {
     switch action {
     case .start(let index):
       do throws(FileError) {
-        let pid = try Self.spawn(specs[index])
+        var spec = specs[index]
+        if supervision.children[index].restarts == 0 { spec.arguments += spec.firstArguments }
+        let pid = try Self.spawn(spec)
         supervision.started(index, pid: pid, now: Clocks.monotonic())
         onEvent(.started(specs[index].instance, pid: pid))
       } catch { ended(index, .notStarted("\(error)")) }
