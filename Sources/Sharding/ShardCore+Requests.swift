@@ -84,7 +84,7 @@ extension ShardCore {
     case .checkpoint:
       try requestCheckpoint(CheckpointRequest(decoding: &reader), peer: peer, request: request)
       return nil
-    case .durable, .follow, .version, .publish:
+    case .durable, .follow, .version, .publish, .versions, .pin, .resume, .rows:
       throw ErrorReply(.malformed, "a shard does not answer '\(header.opcode)'; ask sync or a replica")
     }
   }

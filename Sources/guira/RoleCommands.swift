@@ -83,8 +83,15 @@ struct TrainerCommand: ParsableCommand {
 
 struct SyncCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "sync", abstract: "Runs the process that ships versions to replicas.",
-    discussion: "Example:\n  guira sync --config cluster.yaml --state /var/lib/guira")
+    commandName: "sync", abstract: "Runs the process that ships versions to replicas, and steers it.",
+    discussion: """
+      Without a subcommand it runs the process; the subcommands ask the one that runs.
+
+      Examples:
+        guira sync --config cluster.yaml --state /var/lib/guira
+        guira sync rollback --to 812
+      """,
+    subcommands: [SyncList.self, SyncShow.self, SyncRollback.self, SyncPause.self, SyncResume.self])
   @OptionGroup var options: RoleOptions
   func run() throws { try options.run(.sync) }
 }

@@ -40,7 +40,7 @@ private final class Trio {
       bases += 1
       number = version.number
     }
-    func apply(_ change: TableChange) {
+    func apply(_ change: TableChange, of version: VersionContent) {
       var target = base ?? rows
       for id in change.tombstones { target[id] = nil }
       for (place, id) in change.ids.enumerated() {
@@ -141,7 +141,7 @@ private final class Trio {
       case .finishBase(let number, let count): base = (number, count)
       case .sendVersion(_, let number): try send(versions[number], number)
       case .sendBasePart(_, let number, let part): try send(parts[part], number)
-      case .beginStore, .send: break
+      case .beginStore, .send, .readState, .describe: break
       }
     }
   }

@@ -154,6 +154,10 @@ extension RoleProcess {
       report.counters[StatusKey.version] = Double(status.newest)
       for (name, value) in status.counters { report.counters[name] = Double(value) }
       report.counters["versions"] = Double(status.totals.versions)
+      report.counters["pinned"] = Double(status.pinned)
+      report.counters["waitingRows"] = Double(status.waiting.rows)
+      report.counters["waitingSeconds"] = Double(status.waiting.milliseconds) / 1000
+      report.counters["lagSeconds"] = Double(status.lagMilliseconds) / 1000
       report.counters["versionRows"] = Double(status.totals.rows)
       report.counters["versionBytes"] = Double(status.totals.bytes)
       if status.freshness.count > 0 {
