@@ -133,7 +133,8 @@ struct RowStamp: Equatable, Sendable {
       let inserted = unsafe ids.withUnsafeBufferPointer { ids in
         unsafe weights.withUnsafeBufferPointer { weights in
           unsafe guira_replica_apply(
-            index, ids.baseAddress! + begin, weights.baseAddress! + begin * dimension, count, stamp.word, fresh, &replaced,
+            index, ids.baseAddress! + begin, weights.baseAddress! + begin * dimension, count, stamp.word, fresh,
+            &replaced,
             &reused)
         }
       }

@@ -74,7 +74,8 @@ extension SyncCore {
       for row in table.waiting {
         candidates.append(
           Candidate(
-            table: index, id: row.id, since: row.since, movement: table.withRow(row.place) { known.movement(row.id, $0) },
+            table: index, id: row.id, since: row.since,
+            movement: table.withRow(row.place) { known.movement(row.id, $0) },
             bytes: bytes))
       }
     }

@@ -187,7 +187,8 @@ extension [TableChange] {
       var from = 0
       repeat {
         let rows = Swift.min(change.ids.count - from, Swift.max(1, room / rowBytes))
-        let piece = from == 0 && rows == change.ids.count ? change : change.rows(from..<from + rows, withTombstones: from == 0)
+        let piece =
+          from == 0 && rows == change.ids.count ? change : change.rows(from..<from + rows, withTombstones: from == 0)
         groups[groups.count - 1].append(piece)
         room -= rows * rowBytes + piece.tombstones.count * 8
         from += rows

@@ -87,7 +87,8 @@ struct ExplainPrediction: ParsableCommand {
       lines.append("candidate \(place)")
       for feature in candidate.features {
         for id in feature.ids {
-          let row = id.found ? "row of version \(id.version ?? 0), \(id.age_seconds ?? 0) s old" : "no row: the default one"
+          let row =
+            id.found ? "row of version \(id.version ?? 0), \(id.age_seconds ?? 0) s old" : "no row: the default one"
           lines.append("  \(feature.name) \(id.id): \(row)")
         }
         if feature.ids.isEmpty { lines.append("  \(feature.name): no value") }

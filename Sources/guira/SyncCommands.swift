@@ -31,7 +31,11 @@ struct SyncList: ParsableCommand {
     line += column(version.rows.map { "\($0)" } ?? "?", 10) + column(version.tombstones.map { "\($0)" } ?? "?", 12)
     line += column("\(version.bytes)", 12) + column("\(version.examples)", 10)
     if version.continues { line += "  goes with the next" }
-    if version.isReturn { line += "  back to \(version.pinned)" } else if version.pinned > 0 { line += "  pinned to \(version.pinned)" }
+    if version.isReturn {
+      line += "  back to \(version.pinned)"
+    } else if version.pinned > 0 {
+      line += "  pinned to \(version.pinned)"
+    }
     if !version.canReturn { line += "  too old to return to" }
     return line
   }
@@ -142,7 +146,8 @@ extension ClusterOperator {
       }
       guard Clocks.monotonic() < deadline else {
         let names = behind.map { "\($0.index)" }.joined(separator: ", ")
-        throw Failure("version \(version) is out, but replicas \(names) do not serve it after a minute; look at their logs")
+        throw Failure(
+          "version \(version) is out, but replicas \(names) do not serve it after a minute; look at their logs")
       }
       usleep(100_000)
     }
