@@ -116,7 +116,7 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(
       name: "EndToEndTests",
-      dependencies: ["Base", "Cluster", "Layers", "Serving", "Sharding", "Streams", "Wire", "guira"],
+      dependencies: ["Base", "Cluster", "Layers", "Serving", "Sharding", "Streams", "Syncing", "Wire", "guira"],
       swiftSettings: testSettings),
     .testTarget(
       name: "ChaosTests",

@@ -18,11 +18,27 @@ public enum ReplicaRequest {
   public static func post(
     _ body: [UInt8], path: String, to replica: PredictionClientOptions.Replica, timeout: Duration = .seconds(5)
   ) throws(Silence) -> (status: Int, body: [UInt8]) {
+    try send("POST", body, path: path, to: replica, timeout: timeout)
+  }
+
+  /// Reads a page, such as `/metrics`.
+  ///
+  /// Blocks the calling thread.
+  /// - Throws: `Silence` when no answer comes in time.
+  public static func get(
+    _ path: String, from replica: PredictionClientOptions.Replica, timeout: Duration = .seconds(5)
+  ) throws(Silence) -> (status: Int, body: [UInt8]) {
+    try send("GET", [], path: path, to: replica, timeout: timeout)
+  }
+
+  private static func send(
+    _ method: String, _ body: [UInt8], path: String, to replica: PredictionClientOptions.Replica, timeout: Duration
+  ) throws(Silence) -> (status: Int, body: [UInt8]) {
     let connection = ClientConnection(replica: 0)
     let now = Clocks.monotonic()
     connection.begin(0, at: now, deadline: now + timeout.nanoseconds)
     let head =
-      "POST \(path) HTTP/1.1\r\nHost: \(replica.host)\r\nContent-Type: application/json\r\n"
+      "\(method) \(path) HTTP/1.1\r\nHost: \(replica.host)\r\nContent-Type: application/json\r\n"
       + "Content-Length: \(body.count)\r\nConnection: close\r\n\r\n"
     connection.output = Array(head.utf8) + body
     let place = "\(replica.host):\(replica.port)"

@@ -85,13 +85,20 @@ struct SyncCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "sync", abstract: "Runs the process that ships versions to replicas, and steers it.",
     discussion: """
-      Without a subcommand it runs the process; the subcommands ask the one that runs.
+      Without a subcommand it runs the process; the others ask the one that runs.
 
       Examples:
         guira sync --config cluster.yaml --state /var/lib/guira
         guira sync rollback --to 812
       """,
-    subcommands: [SyncList.self, SyncShow.self, SyncRollback.self, SyncPause.self, SyncResume.self])
+    subcommands: [
+      SyncRun.self, SyncList.self, SyncShow.self, SyncRollback.self, SyncPause.self, SyncResume.self,
+    ], defaultSubcommand: SyncRun.self)
+}
+
+struct SyncRun: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "run", abstract: "Runs the process that ships versions to replicas.")
   @OptionGroup var options: RoleOptions
   func run() throws { try options.run(.sync) }
 }

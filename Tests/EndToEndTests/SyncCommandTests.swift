@@ -1,6 +1,7 @@
 import Base
 import Cluster
 import Foundation
+import Serving
 import Syncing
 import Testing
 import Wire
@@ -21,10 +22,10 @@ import Wire
     let configuration = try ClusterConfiguration(file: "\(scratch.state)/cluster.yaml")
     let endpoints = Endpoints(configuration, socketDirectory: StatePaths(scratch.state).socketDirectory)
     let context = LinkContext()
-    let replicas = try configuration.replicas.count.indices.map {
+    let replicas = try (0..<configuration.replicas.count).map {
       Box(try Asker(endpoint: endpoints.replica($0), context: context))
     }
-    let shards = try configuration.shards.count.indices.map {
+    let shards = try (0..<configuration.shards.count).map {
       Box(try Asker(endpoint: endpoints.shard($0), context: context))
     }
     func served() throws -> [DigestReply] { try replicas.map { try $0.asker.digest(halfPrecision: false) } }
@@ -54,7 +55,8 @@ import Wire
     let pause = try guira(["sync", "pause"] + state)
     #expect(pause.code == 0 && pause.output.contains("2 replicas stay at the state"), "\(pause.errors)")
     #expect(try served().allSatisfy { $0 == all })
-    let user = try #require(try rows(replicas[0], Array(0..<500)).found.array.firstIndex(of: 1))
+    let found = try rows(replicas[0], Array(0..<500)).found.array
+    let user = try #require(found.firstIndex(of: 1))
     let forgotten = try guira(["forget", "user_id", "\(user)"] + state)
     #expect(forgotten.code == 0, "\(forgotten.errors)")
     try waitUntil("paused replicas have dropped the row", within: 30) {
@@ -104,5 +106,14 @@ import Wire
     let page = try guira(["explain", "prediction", request, "--state", scratch.state])
     #expect(page.code == 0 && page.output.contains("user_id \(user): row of version"), "\(page.errors)")
     #expect(page.output.contains("interaction"))
+
+    let metrics = try ReplicaRequest.get("/metrics", from: .init(port: scratch.httpPort))
+    #expect(metrics.status == 200)
+    let status = try guira(["status", "--metrics", "--state", scratch.state])
+    guard let tool = DeployTests.find("promtool") else { return }
+    for text in [Data(metrics.body), Data(status.output.utf8)] {
+      let said = try DeployTests.run(tool, ["check", "metrics"], input: text)
+      #expect(said.code == 0 && said.text == "", "\(said.text)")
+    }
   }
 }

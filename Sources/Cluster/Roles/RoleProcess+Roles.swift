@@ -16,7 +16,7 @@ extension RoleProcess {
   func runShard(_ board: StatusBoard) throws {
     guira_keep_freed_memory()
     var options = ShardServerOptions(
-      shard: plan.shard(instance.index), endpoint: endpoints.shard(instance.index), directory: directory)
+      shard: plan.shard(instance.index), endpoint: endpoints.listening(endpoints.shard(instance.index)), directory: directory)
     options.isDurable = plan.configuration.cluster.durability == .epoch
     options.keepCheckpoints = plan.configuration.shards.keepCheckpoints
     options.acceptLoss = acceptLoss
@@ -142,7 +142,7 @@ extension RoleProcess {
 
   func runSync(_ board: StatusBoard) throws {
     var options = SyncServerOptions(
-      sync: plan.sync, shardEndpoints: try shardEndpoints(), endpoint: endpoints.sync,
+      sync: plan.sync, shardEndpoints: try shardEndpoints(), endpoint: endpoints.listening(endpoints.sync),
       directory: "\(directory)/versions")
     options.security = security
     let server = SyncServer(options)
