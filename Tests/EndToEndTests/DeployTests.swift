@@ -3,8 +3,9 @@ import Foundation
 import Glibc
 import Testing
 
-/// The files in `deploy/`, each checked by the tool it is for. A tool that is not installed is named loudly and skipped;
-/// `make test-deploy` installs those that are packages.
+/// The files in `deploy/`, each checked by the tool it is for.
+///
+/// A tool that is not installed is named loudly and skipped; `make test-deploy` installs those that are packages.
 @Suite("Deployment files") struct DeployTests {
   private static let deploy = packageRoot + "deploy"
 
@@ -13,7 +14,9 @@ import Testing
     let folders = (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":").map(String.init)
     let found = (folders + [packageRoot + ".build/deploy-tools/bin"]).map { "\($0)/\(tool)" }
       .first { FileManager.default.isExecutableFile(atPath: $0) }
-    if found == nil { print("*** SKIPPED: \(tool) is not installed; what it checks was NOT tested. make test-deploy ***") }
+    if found == nil {
+      print("*** SKIPPED: \(tool) is not installed; what it checks was NOT tested. make test-deploy ***")
+    }
     return found
   }
 

@@ -41,7 +41,8 @@ import Wire
 
     let back = try guira(["sync", "rollback", "--to", "\(target.number)"] + state)
     #expect(
-      back.code == 0 && back.output.contains("2 replicas serve the state of version \(target.number)"), "\(back.errors)")
+      back.code == 0 && back.output.contains("2 replicas serve the state of version \(target.number)"), "\(back.errors)"
+    )
     let pinned = try served()
     #expect(pinned[0] == pinned[1])
     #expect(pinned[0] != all)

@@ -20,7 +20,8 @@ extension RoleProcess {
     defer { server.stop() }
     let target = ReplicaTarget(plan, store: store)
     let questions = QuestionServer(
-      endpoint: endpoints.listening(endpoints.replica(instance.index)), security: security, store: store, digest: target.digest)
+      endpoint: endpoints.listening(endpoints.replica(instance.index)), security: security, store: store,
+      digest: target.digest)
     let questionFailure = Mutex<(any Error)?>(nil)
     let link = ReplicaLink(endpoint: syncEndpoint, replica: instance.index, security: security)
     let thread = OwnedThread(named: "questions") {

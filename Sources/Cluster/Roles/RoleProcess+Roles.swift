@@ -16,7 +16,8 @@ extension RoleProcess {
   func runShard(_ board: StatusBoard) throws {
     guira_keep_freed_memory()
     var options = ShardServerOptions(
-      shard: plan.shard(instance.index), endpoint: endpoints.listening(endpoints.shard(instance.index)), directory: directory)
+      shard: plan.shard(instance.index), endpoint: endpoints.listening(endpoints.shard(instance.index)),
+      directory: directory)
     options.isDurable = plan.configuration.cluster.durability == .epoch
     options.keepCheckpoints = plan.configuration.shards.keepCheckpoints
     options.acceptLoss = acceptLoss

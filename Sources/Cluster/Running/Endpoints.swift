@@ -73,7 +73,8 @@ public struct Endpoints: Sendable, Equatable {
     switch transport {
     case .ipc: return "ipc://\(socketDirectory)/\(instance.directoryName)"
     case .tcp:
-      let name = peers?.replacing("{role}", with: instance.role.rawValue).replacing("{index}", with: "\(instance.index)")
+      let name = peers?.replacing("{role}", with: instance.role.rawValue).replacing(
+        "{index}", with: "\(instance.index)")
       return "tcp://\(name ?? host):\(basePort + port)"
     }
   }
