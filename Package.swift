@@ -81,7 +81,7 @@ let package = Package(
     module(
       "Serving",
       uses: [
-        "Base", "CKernels", "Embeddings", "Layers", "Streams", hummingbird,
+        "Base", "CKernels", "Embeddings", "Layers", "Streams", "Wire", hummingbird,
         .product(name: "HummingbirdCore", package: "hummingbird"), nio("NIOCore"), nio("NIOPosix"), logging, httpTypes,
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
       ]),
@@ -104,7 +104,11 @@ let package = Package(
     module("Simulation", uses: ["Base", "Embeddings", "Layers", "Sharding", "Syncing", "Wire"]),
     tests("Simulation", uses: ["Base", "Wire"]),
 
-    module("Benchmarking", uses: ["Base", "CKernels", "Embeddings", "Sharding", "Wire"]),
+    module(
+      "Benchmarking",
+      uses: [
+        "Base", "CKernels", "Embeddings", "Layers", "Serving", "Sharding", "Streams", "Syncing", "Wire", logging,
+      ]),
 
     // 5
     .executableTarget(

@@ -2,12 +2,11 @@
 // which reads every row, is worked out on another one meanwhile, so that look-ups do not wait for it.
 
 internal import Base
-internal import Serving
 internal import Synchronization
-internal import Wire
+public import Wire
 
 /// Answers at an endpoint, on the thread that calls `run`.
-final class QuestionServer: Sendable {
+public final class QuestionServer: Sendable {
   private let endpoint: String
   private let security: LinkSecurity?
   private let store: ReplicaStore
@@ -17,7 +16,10 @@ final class QuestionServer: Sendable {
   private let refusals = Mutex(LinkRefusals())
   private let isStopping = Atomic<Bool>(false)
 
-  init(
+  /// A server that is not running yet.
+  ///
+  /// - Parameter digest: works out the digest of what is served; called on a thread of its own.
+  public init(
     endpoint: String, security: LinkSecurity?, store: ReplicaStore, digest: @escaping @Sendable () -> DigestReply
   ) {
     self.endpoint = endpoint
@@ -26,13 +28,14 @@ final class QuestionServer: Sendable {
     self.digest = digest
   }
 
-  func stop() { isStopping.store(true, ordering: .relaxed) }
+  /// Asks `run` to return.
+  public func stop() { isStopping.store(true, ordering: .relaxed) }
 
   /// Requests for rows that were answered.
-  var answeredLookups: UInt64 { lookups.load(ordering: .relaxed) }
+  public var answeredLookups: UInt64 { lookups.load(ordering: .relaxed) }
 
   /// Who was refused, by the names that status shows.
-  var refused: [String: UInt64] {
+  public var refused: [String: UInt64] {
     var counters = refusals.withLock { $0.counters }
     let forbidden = forbidden.load(ordering: .relaxed)
     if forbidden > 0 { counters["forbidden"] = forbidden }
@@ -47,7 +50,10 @@ final class QuestionServer: Sendable {
     let results = Mailbox<DigestReply>(bound: 1)
   }
 
-  func run() throws {
+  /// Answers until `stop`.
+  ///
+  /// Blocks the calling thread.
+  public func run() throws {
     let socket = try Socket(.router, context: LinkContext(security))
     try socket.bind(endpoint)
     let reader = RowReader(store)
