@@ -166,7 +166,9 @@ final class RedisServer {
 enum HTTPAnswer {
   static func length(_ answer: [UInt8], _ range: Range<Int>) throws -> Int? {
     guard range.count > 16 else { return nil }
-    guard answer[range.lowerBound + 9] == UInt8(ascii: "2") else { throw BenchmarkError(description: "a prediction was refused") }
+    guard answer[range.lowerBound + 9] == UInt8(ascii: "2") else {
+      throw BenchmarkError(description: "a prediction was refused")
+    }
     let name = Array("content-length: ".utf8)
     var length = 0
     var at = range.lowerBound

@@ -143,8 +143,8 @@ public struct SyncBenchmark {
         while !isDone.isSet {
           // A thousand rows at a time, as evenly as versions of a busy second arrive.
           let ids = load.versions[turn / 64 % load.versions.count]
-          let begin = turn % 64 * 1000
-          let count = max(0, min(1000, ids.count - begin))
+          let begin = turn % 64 * 1000 % ids.count
+          let count = min(1000, ids.count - begin)
           if let part = try? View<UInt64>(ids.blob, byteOffset: ids.byteOffset + begin * 8, count: count),
             let rows = try? View<Float>(load.weights.blob, byteOffset: 0, count: count * load.width)
           {
