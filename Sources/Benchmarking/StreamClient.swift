@@ -21,7 +21,7 @@ final class StreamClient {
 
   private let connections: [Connection]
   private let depth: Int
-  /// The length of the answer that begins a range of the bytes; nil when it is not whole. Throws for one that is an error.
+  /// The length of the answer that begins a range of the bytes; nil when it is not whole, an error when it is one.
   private let answerLength: ([UInt8], Range<Int>) throws -> Int?
 
   init(port: Int, connections: Int, depth: Int, answerLength: @escaping ([UInt8], Range<Int>) throws -> Int?) throws {
