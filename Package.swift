@@ -81,7 +81,7 @@ let package = Package(
     module(
       "Serving",
       uses: [
-        "Base", "CKernels", "Embeddings", "Layers", "Streams", hummingbird,
+        "Base", "CKernels", "Embeddings", "Layers", "Streams", "Wire", hummingbird,
         .product(name: "HummingbirdCore", package: "hummingbird"), nio("NIOCore"), nio("NIOPosix"), logging, httpTypes,
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
       ]),
@@ -107,19 +107,22 @@ let package = Package(
     // 5
     module(
       "Benchmarking",
-      uses: ["Base", "CKernels", "Cluster", "Embeddings", "Layers", "Sharding", "Streams", "Training", "Wire"]),
+      uses: [
+        "Base", "CKernels", "Cluster", "Embeddings", "Layers", "Serving", "Sharding", "Streams", "Syncing", "Training",
+        "Wire", logging,
+      ]),
 
     // 6
     .executableTarget(
       name: "guira",
       dependencies: [
-        "Base", "Benchmarking", "CKernels", "Cluster", "Embeddings", "Sharding", "Streams",
+        "Base", "Benchmarking", "CKernels", "Cluster", "Embeddings", "Serving", "Sharding", "Streams", "Syncing",
         .product(name: "ArgumentParser", package: "swift-argument-parser"), logging,
       ],
       swiftSettings: settings),
     .testTarget(
       name: "EndToEndTests",
-      dependencies: ["Base", "Cluster", "Layers", "Serving", "Sharding", "Streams", "Wire", "guira"],
+      dependencies: ["Base", "Cluster", "Layers", "Serving", "Sharding", "Streams", "Syncing", "Wire", "guira"],
       swiftSettings: testSettings),
     .testTarget(
       name: "ChaosTests",

@@ -73,7 +73,7 @@ public struct View<Element: BitwiseCopyable>: Sendable where Element: Sendable {
   /// - Throws: `DecodeError` when they are not all inside the blob or not aligned.
   public init(_ blob: Blob, byteOffset: Int, count: Int) throws(DecodeError) {
     let stride = MemoryLayout<Element>.stride
-    guard byteOffset >= 0, count >= 0, count <= (blob.count - min(byteOffset, blob.count)) / stride else {
+    guard byteOffset >= 0, byteOffset <= blob.count, count >= 0, count <= (blob.count - byteOffset) / stride else {
       throw DecodeError.truncated(offset: byteOffset, needed: count, available: max(0, blob.count - byteOffset))
     }
     let misaligned = unsafe blob.withUnsafeBytes { bytes in

@@ -94,11 +94,16 @@ public enum Files {
   /// Replaces a file so that a reader or a crash sees the old content or the new, never a mix: temporary name, write,
   /// fsync (unless `durable` is false), rename, fsync of the directory.
   public static func replace(_ path: String, with content: [UInt8], durable: Bool = true) throws(FileError) {
+    try unsafe replace(path, with: content.span.bytes, durable: durable)
+  }
+
+  /// Writes a file beside the old one and puts it in its place.
+  public static func replace(_ path: String, with content: RawSpan, durable: Bool = true) throws(FileError) {
     let temporary = path + ".tmp"
     let descriptor = unsafe open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
     guard descriptor >= 0 else { throw FileError(errno, "create \(temporary)") }
     do throws(FileError) {
-      try unsafe write(content.span.bytes, to: descriptor, path: temporary)
+      try write(content, to: descriptor, path: temporary)
       if durable && fsync(descriptor) != 0 { throw FileError(errno, "fsync \(temporary)") }
     } catch {
       close(descriptor)

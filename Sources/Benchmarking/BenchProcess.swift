@@ -60,7 +60,7 @@ final class BenchProcess {
   var isRunning: Bool { process.isRunning }
 
   /// A port nobody listens on at this moment.
-  private static func freePort() throws -> UInt16 {
+  static func freePort() throws -> UInt16 {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     guard descriptor >= 0 else { throw FileError(errno, "make a socket") }
     defer { close(descriptor) }

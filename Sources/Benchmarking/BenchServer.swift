@@ -26,6 +26,10 @@ public struct BenchServer {
     case .echo: try echo()
     case .table: try serveTable()
     case .none, .epoch: try serveShard()
+    case .rows: try BenchModel.serveRows(settings, endpoint: endpoint)
+    case .predict:
+      guard let port = endpoint.split(separator: ":").last.flatMap({ Int($0) }) else { return }
+      try BenchModel.serve(port: port, seed: settings.seed)
     }
   }
 

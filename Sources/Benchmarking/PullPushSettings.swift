@@ -43,6 +43,10 @@ public enum BenchService: String, Sendable, CaseIterable {
   case none
   /// A shard that syncs a block each epoch.
   case epoch
+  /// A replica that answers rows by id.
+  case rows
+  /// A replica that answers predictions.
+  case predict
 }
 
 /// The settings of `guira bench pull` and `guira bench push`.

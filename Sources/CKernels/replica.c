@@ -37,14 +37,16 @@ static inline int is_row(uint64_t word) { return word != 0 && (uint32_t)word != 
 // float16 in rows ------------------------------------------------------------------------------------------------------
 
 static inline void read_weights(const guira_replica *table, const uint64_t *row, float *out) {
-  if (table->half) guira_from_half((const uint16_t *)(row + 1), table->dimension, out);
-  else memcpy(out, row + 1, table->dimension * sizeof(float));
+  if (table->half) guira_from_half((const uint16_t *)(row + 2), table->dimension, out);
+  else memcpy(out, row + 2, table->dimension * sizeof(float));
 }
 
-static inline void write_row(const guira_replica *table, uint64_t *row, uint64_t id, const float *weights) {
+static inline void write_row(
+  const guira_replica *table, uint64_t *row, uint64_t id, uint64_t stamp, const float *weights) {
   row[0] = id;
-  if (table->half) guira_to_half(weights, table->dimension, (uint16_t *)(row + 1));
-  else memcpy(row + 1, weights, table->dimension * sizeof(float));
+  row[1] = stamp;
+  if (table->half) guira_to_half(weights, table->dimension, (uint16_t *)(row + 2));
+  else memcpy(row + 2, weights, table->dimension * sizeof(float));
 }
 
 // Look-up --------------------------------------------------------------------------------------------------------------
@@ -122,8 +124,8 @@ static inline uint64_t find(const guira_replica *table, uint64_t id, uint32_t ta
 }
 
 size_t guira_replica_apply(
-  const guira_replica *table, const uint64_t *ids, const float *weights, size_t count, const uint32_t *fresh,
-  int64_t *replaced, size_t *reused) {
+  const guira_replica *table, const uint64_t *ids, const float *weights, size_t count, uint64_t stamp,
+  const uint32_t *fresh, int64_t *replaced, size_t *reused) {
   uint32_t tags[BLOCK];
   uint64_t slots[BLOCK], words[BLOCK];
   size_t inserted = 0;
@@ -144,7 +146,7 @@ size_t guira_replica_apply(
       if (words[i] != 0) __builtin_prefetch(row_at(table, (uint32_t)words[i] - 1));  // only its id will be read
     }
     for (size_t i = begin; i < begin + block; i++) {
-      write_row(table, row_at(table, fresh[i]), ids[i], weights + i * table->dimension);
+      write_row(table, row_at(table, fresh[i]), ids[i], stamp, weights + i * table->dimension);
       uint64_t word;
       int tombstone;
       uint64_t slot = find(table, ids[i], tags[i - begin], &word, &tombstone);
@@ -157,6 +159,15 @@ size_t guira_replica_apply(
     }
   }
   return inserted;
+}
+
+void guira_replica_stamps(const guira_replica *table, const uint64_t *ids, size_t count, uint64_t *stamps) {
+  for (size_t i = 0; i < count; i++) {
+    uint64_t word;
+    int tombstone;
+    find(table, ids[i], tag_of(table, ids[i]), &word, &tombstone);
+    stamps[i] = word != 0 ? row_at(table, (uint32_t)word - 1)[1] : 0;
+  }
 }
 
 size_t guira_replica_remove(const guira_replica *table, const uint64_t *ids, size_t count, int64_t *replaced) {

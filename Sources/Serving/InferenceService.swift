@@ -35,6 +35,21 @@ struct InferenceService: Sendable {
     }
   }
 
+  /// `POST /v2/models/M/explain`: a body as of `infer`, or as of `:predict`.
+  func explain(model name: String, body: RawSpan, jsonByteCount: Int?) throws(RequestError) -> Reply {
+    let model = try index(of: name)
+    return try predictor.withWorkspace { workspace throws(RequestError) in
+      if jsonByteCount == nil, try InstancesRequest.isMeant(body, workspace) {
+        try InstancesRequest.read(body, model: model, predictor: predictor, workspace: workspace)
+      } else {
+        _ = try InferenceRequest(
+          body, jsonByteCount: jsonByteCount, model: model, predictor: predictor, workspace: workspace)
+      }
+      guard let reply = try Explanation(predictor, model: model, workspace).reply() else { throw notReady }
+      return reply
+    }
+  }
+
   private func predict(_ model: Int, _ workspace: Workspace) throws(RequestError) -> Prediction {
     guard let prediction = predictor.predict(model: model, workspace.columns, workspace) else { throw notReady }
     metrics.predicted(candidates: workspace.columns.exampleCount, prediction)
@@ -54,9 +69,9 @@ struct InferenceService: Sendable {
 
   /// Why predictions should not be asked of this replica now; nil when it is ready.
   var unreadiness: String? {
-    guard let age = store.age else { return "no base has been applied yet" }
-    guard let stalenessLimit, age > stalenessLimit else { return nil }
-    return "the last version came \(age.inSeconds) seconds ago; the limit is \(stalenessLimit.inSeconds)"
+    guard let lag = store.lag else { return "no base has been applied yet" }
+    guard let stalenessLimit, lag > stalenessLimit else { return nil }
+    return "the last version was made \(lag.inSeconds) seconds ago; the limit is \(stalenessLimit.inSeconds)"
   }
 
   /// `/readyz`, `/v2/health/ready`.
@@ -165,6 +180,7 @@ struct InferenceService: Sendable {
             $0.numbers("shardEpochs", version.shardEpochs.map { Int64(clamping: $0) })
             $0.member("appliedAt", version.appliedAt)
             $0.member("ageMilliseconds", statistics.age?.milliseconds ?? 0)
+            $0.member("lagMilliseconds", statistics.lag?.milliseconds ?? 0)
             $0.member("stalenessMilliseconds", Clocks.wall() - version.newestEventTime)
           }
         }

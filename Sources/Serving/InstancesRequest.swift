@@ -6,6 +6,18 @@ internal import Streams
 
 /// Reads the instances of a request into a workspace's columns.
 enum InstancesRequest {
+  /// Whether a body has `instances`.
+  static func isMeant(_ body: RawSpan, _ workspace: Workspace) throws(RequestError) -> Bool {
+    try workspace.parse(body)
+    guard workspace.json[0].kind == .object else { return false }
+    var next = 1
+    for _ in 0..<workspace.json[0].count {
+      if workspace.json.text(workspace.json[next], is: "instances") { return true }
+      next = workspace.json[next + 1].end
+    }
+    return false
+  }
+
   /// Fills the columns; every feature the model reads must be there, null where the candidate has no value.
   static func read(_ body: RawSpan, model: Int, predictor: Predictor, workspace: Workspace) throws(RequestError) {
     try workspace.parse(body)

@@ -40,6 +40,13 @@ struct ReplicaRouter: Sendable {
       return try response(
         service.infer(model: model, body: body.readableBytesSpan, jsonByteCount: jsonByteCount))
     }
+    router.post("/v2/models/:model/explain") { request, context in
+      let model = try context.parameters.require("model")
+      let body = try await body(of: request)
+      let jsonByteCount = try jsonByteCount(request)
+      return try response(
+        service.explain(model: model, body: body.readableBytesSpan, jsonByteCount: jsonByteCount))
+    }
     router.get("/v1/models/:model") { _, context in
       try response(service.status(model: context.parameters.require("model")))
     }

@@ -1,6 +1,6 @@
 // All that one replica serves: the rows of every table, the dense tensors of every model, and the version they are of.
 // One thread, the sync client's, writes; predictors read snapshots without ever waiting. Rows of a version become visible
-// one by one as they are applied; dense tensors, and a whole base, at once.
+// one by one as they are applied, or all at once (PendingVersion.swift); dense tensors, and a whole base, always at once.
 
 public import Base
 internal import Layers
@@ -9,12 +9,12 @@ internal import Synchronization
 
 /// What readers see at one moment: fixed but for the rows inside the tables.
 final class Snapshot: Sendable {
-  let tables: [ReplicaTable]
+  let tables: [TableView]
   /// Per model its dense tensors.
   let dense: [[[Float]]]
   let version: VersionInfo
 
-  init(tables: [ReplicaTable], dense: [[[Float]]], version: VersionInfo) {
+  init(tables: [TableView], dense: [[[Float]]], version: VersionInfo) {
     self.tables = tables
     self.dense = dense
     self.version = version
@@ -44,11 +44,15 @@ struct ServedModel: Sendable {
   private let published = unsafe Atomic<UnsafeMutableRawPointer?>(nil)
   private let writer = Mutex(Writer())
   private let freshness = Mutex(Histogram())
+  private let visibility: RowVisibility
   private let clock: @Sendable () -> Int64
   private let publishedAt = Atomic<Int64>(0)
 
   private struct Writer: Sendable {
     var staging: Content?
+    /// What readers will see with the version's end, when rows become visible together.
+    var pending: PendingVersion?
+    var stamp = RowStamp(version: 1, created: 0)
     var retired: [(epoch: UInt64, snapshot: Snapshot)] = []
   }
 
@@ -62,10 +66,11 @@ struct ServedModel: Sendable {
   /// - Parameter clock: monotonic nanoseconds, by which staleness is measured.
   /// - Throws: `StoreError` when tables and models do not fit each other.
   public init(
-    tables: [ReplicaTableOptions], models: [ServedModelOptions],
+    tables: [ReplicaTableOptions], models: [ServedModelOptions], visibility: RowVisibility = .relaxed,
     clock: @escaping @Sendable () -> Int64 = { Clocks.monotonic() }
   ) throws(StoreError) {
     tableOptions = tables
+    self.visibility = visibility
     self.clock = clock
     tableIndices = try Self.indices(of: tables.map(\.name))
     modelIndices = try Self.indices(of: models.map(\.name))
@@ -124,11 +129,21 @@ struct ServedModel: Sendable {
 
   /// Begins a base: what follows fills new tables, and readers keep the old ones until it is committed.
   public func beginBase() {
-    let tables = tableOptions.map {
-      ReplicaTable(defaultRow: $0.defaultRow, halfPrecision: $0.halfPrecision, epochs: epochs)
-    }
+    let tables = emptyTables()
     let dense = models.map { $0.denseCounts.isEmpty ? [[Float]]() : nil }
-    writer.withLock { $0.staging = Content(tables: tables, dense: dense) }
+    writer.withLock {
+      $0.staging = Content(tables: tables, dense: dense)
+      $0.pending = nil
+    }
+  }
+
+  private func emptyTables() -> [ReplicaTable] {
+    tableOptions.map { ReplicaTable(defaultRow: $0.defaultRow, halfPrecision: $0.halfPrecision, epochs: epochs) }
+  }
+
+  /// Says which version the rows that follow are of.
+  public func begin(version: UInt64, created: Milliseconds) {
+    writer.withLock { $0.stamp = RowStamp(version: version, created: created) }
   }
 
   /// Drops a base that will not be completed.
@@ -146,7 +161,7 @@ struct ServedModel: Sendable {
         dense.append(tensors)
       }
       writer.staging = nil
-      show(Snapshot(tables: base.tables, dense: dense, version: version), &writer)
+      show(Snapshot(tables: base.tables.map { TableView($0) }, dense: dense, version: version), &writer)
       publishedAt.store(clock(), ordering: .relaxed)
     }
   }
@@ -160,7 +175,11 @@ struct ServedModel: Sendable {
         throw .countMismatch(
           table: tableOptions[table].name, ids: ids.count, weights: weights.count, width: target.dimension)
       }
-      target.apply(ids: ids, weights: weights)
+      if preparePending(&writer) {
+        writer.pending?.apply(table: table, ids: ids, weights: weights, stamp: writer.stamp)
+      } else {
+        target.apply(ids: ids, weights: weights, stamp: writer.stamp)
+      }
     }
   }
 
@@ -172,7 +191,12 @@ struct ServedModel: Sendable {
   /// Removes ids of a table; they read the default row from now on.
   public func remove(table: Int, ids: Span<UInt64>) throws(StoreError) {
     try writer.withLock { writer throws(StoreError) in
-      try target(table, writer).remove(ids: ids)
+      let target = try target(table, writer)
+      if preparePending(&writer) {
+        writer.pending?.remove(table: table, ids: ids)
+      } else {
+        target.remove(ids: ids)
+      }
     }
   }
 
@@ -183,8 +207,15 @@ struct ServedModel: Sendable {
 
   private func target(_ table: Int, _ writer: borrowing Writer) throws(StoreError) -> ReplicaTable {
     guard table >= 0, table < tableOptions.count else { throw .unknownTable("\(table)") }
-    guard let tables = writer.staging?.tables ?? current?.tables else { throw .noBase }
-    return tables[table]
+    guard let target = writer.staging?.tables[table] ?? current?.tables[table].rows else { throw .noBase }
+    return target
+  }
+
+  /// Whether what comes must wait for the end of its version; a place for it is there then.
+  private func preparePending(_ writer: inout Writer) -> Bool {
+    guard visibility == .consistent, writer.staging == nil else { return false }
+    if writer.pending == nil { writer.pending = PendingVersion(tables: emptyTables()) }
+    return true
   }
 
   /// Replaces all dense tensors of a model at once.
@@ -199,6 +230,10 @@ struct ServedModel: Sendable {
         writer.staging!.dense[index] = tensors
       } else {
         guard let current else { throw .noBase }
+        if preparePending(&writer) {
+          writer.pending?.dense[index] = tensors
+          return
+        }
         var dense = current.dense
         dense[index] = tensors
         show(Snapshot(tables: current.tables, dense: dense, version: current.version), &writer)
@@ -210,9 +245,29 @@ struct ServedModel: Sendable {
   public func publish(_ version: VersionInfo) throws(StoreError) {
     try writer.withLock { writer throws(StoreError) in
       guard let current else { throw .noBase }
-      show(Snapshot(tables: current.tables, dense: current.dense, version: version), &writer)
+      if let pending = writer.pending {
+        writer.pending = nil
+        showAtOnce(pending, version, over: current, &writer)
+      } else {
+        show(Snapshot(tables: current.tables, dense: current.dense, version: version), &writer)
+      }
       publishedAt.store(clock(), ordering: .relaxed)
     }
+  }
+
+  /// Lays the version over the rows for readers to see it at once, and then writes it into them unseen.
+  private func showAtOnce(
+    _ pending: borrowing PendingVersion, _ version: VersionInfo, over current: Snapshot, _ writer: inout Writer
+  ) {
+    var dense = current.dense
+    for (model, tensors) in pending.dense { dense[model] = tensors }
+    let rows = current.tables.map(\.rows)
+    show(Snapshot(tables: pending.views(over: rows), dense: dense, version: version), &writer)
+    // Who still reads without the overlay must not see half of what is written now.
+    let shown = epochs.advance()
+    while epochs.lastQuiet() < shown { sched_yield() }
+    pending.write(into: rows)
+    show(Snapshot(tables: rows.map { TableView($0) }, dense: dense, version: version), &writer)
   }
 
   /// Records how long events took from arrival to being servable here.
@@ -274,21 +329,29 @@ struct ServedModel: Sendable {
     isReady ? .nanoseconds(clock() - publishedAt.load(ordering: .relaxed)) : nil
   }
 
+  /// How old what is served is: the time since its version was made; nil before the first base.
+  ///
+  /// Grows while nothing comes, and while what comes is old because the replica catches up.
+  public var lag: Duration? {
+    guard let age, let version else { return nil }
+    return age + .milliseconds(max(0, version.appliedAt - version.created))
+  }
+
   /// Per table the wrapping sum of its rows' digests; nil before the first base.
   ///
   /// Scans all rows on the caller's thread and holds up the writer, but no reader, meanwhile.
   public func digests() -> [UInt64]? {
-    writer.withLock { _ in current?.tables.map { $0.digest() } }
+    writer.withLock { _ in current?.tables.map { $0.rows.digest() } }
   }
 
   /// What the replica holds and how fresh it has been.
   public func statistics() -> StoreStatistics {
-    let held = peek { snapshot in snapshot.tables.map { (rows: $0.rowCount, bytes: $0.byteCount) } }
+    let held = peek { snapshot in snapshot.tables.map { (rows: $0.rows.rowCount, bytes: $0.rows.byteCount) } }
     let tables = tableOptions.enumerated().map { index, options in
       StoreStatistics.Table(name: options.name, rows: held?[index].rows ?? 0, bytes: held?[index].bytes ?? 0)
     }
     return StoreStatistics(
-      tables: tables, version: version, age: age, freshness: freshness.withLock { $0 })
+      tables: tables, version: version, age: age, lag: lag, freshness: freshness.withLock { $0 })
   }
 }
 
@@ -310,6 +373,8 @@ public struct StoreStatistics: Equatable, Sendable {
   public var version: VersionInfo?
   /// Time since it was published.
   public var age: Duration?
+  /// Time since it was made.
+  public var lag: Duration?
   /// Milliseconds from an event's arrival to being servable here.
   public var freshness: Histogram
 }

@@ -8,6 +8,23 @@ internal import Embeddings
 internal import Glibc
 internal import Synchronization
 
+/// Which version wrote a row, and when that was made, in one word.
+struct RowStamp: Equatable, Sendable {
+  /// The version's number, its lower 32 bits.
+  var version: UInt32
+  /// UTC seconds.
+  var seconds: UInt32
+
+  init(version: UInt64, created: Milliseconds) {
+    self.version = UInt32(truncatingIfNeeded: version)
+    seconds = UInt32(clamping: created / 1000)
+  }
+
+  init(word: UInt64) { (version, seconds) = (UInt32(word >> 32), UInt32(truncatingIfNeeded: word)) }
+
+  var word: UInt64 { UInt64(version) << 32 | UInt64(seconds) }
+}
+
 /// A table of rows with one writer and many readers.
 ///
 /// unchecked because: `current` and the counters are atomics, what readers reach through `current` is never changed
@@ -54,7 +71,7 @@ internal import Synchronization
     unsafe slabs = .allocate(capacity: Self.slabLimit)
     unsafe slabs.initialize(repeating: nil, count: Self.slabLimit)
     let weightBytes = defaultRow.count * (halfPrecision ? 2 : 4)
-    let stride = 1 + (weightBytes + 7) / 8
+    let stride = 2 + (weightBytes + 7) / 8
     var slabBits = 0
     while (stride * 8) << (slabBits + 1) <= 2 << 20 { slabBits += 1 }
     rowsPerSlab = 1 << slabBits
@@ -84,6 +101,14 @@ internal import Synchronization
     return unsafe guira_replica_read(index, ids, ids.count, defaultRow, &weights, &found)
   }
 
+  /// Which version wrote each id's row; nil for an id without a row.
+  func stamps(ids: [UInt64]) -> [RowStamp?] {
+    var words = [UInt64](repeating: 0, count: ids.count)
+    let index = unsafe current.load(ordering: .acquiring)
+    unsafe guira_replica_stamps(index, ids, ids.count, &words)
+    return words.map { $0 == 0 ? nil : RowStamp(word: $0) }
+  }
+
   // MARK: Any thread
 
   /// How many ids have a row.
@@ -95,7 +120,7 @@ internal import Synchronization
 
   /// Gives each id its new weights; an id that comes twice keeps the last.
   /// - Parameter weights: `[ids.count × dimension]`.
-  func apply(ids: Span<UInt64>, weights: Span<Float>) {
+  func apply(ids: Span<UInt64>, weights: Span<Float>, stamp: RowStamp = RowStamp(version: 1, created: 0)) {
     precondition(weights.count == ids.count * dimension, "\(weights.count) weights for \(ids.count) rows")
     var replaced = [Int64](repeating: -1, count: min(ids.count, Self.chunk))
     var begin = 0
@@ -108,7 +133,9 @@ internal import Synchronization
       let inserted = unsafe ids.withUnsafeBufferPointer { ids in
         unsafe weights.withUnsafeBufferPointer { weights in
           unsafe guira_replica_apply(
-            index, ids.baseAddress! + begin, weights.baseAddress! + begin * dimension, count, fresh, &replaced, &reused)
+            index, ids.baseAddress! + begin, weights.baseAddress! + begin * dimension, count, stamp.word, fresh,
+            &replaced,
+            &reused)
         }
       }
       tombstones -= reused

@@ -81,6 +81,11 @@ final class RequestMetrics: Sendable {
     if let age = store.age {
       text.value("guira_replica_version_age_seconds", "gauge", "Time since the last version came.", "\(age.inSeconds)")
     }
+    if let lag = store.lag {
+      text.value(
+        "guira_replica_lag_seconds", "gauge", "Time since sync made the version that is served: alert on this.",
+        "\(lag.inSeconds)")
+    }
     text.family("guira_replica_rows", "gauge", "Rows held, by table.") {
       for table in store.tables { $0.sample("table=\"\(PrometheusText.escaped(table.name))\"", "\(table.rows)") }
     }

@@ -3,6 +3,14 @@
 public import Base
 public import Layers
 
+/// When readers see the rows of a version.
+public enum RowVisibility: String, Sendable, CaseIterable, Codable {
+  /// One by one, as they are applied.
+  case relaxed
+  /// All at once, with the dense tensors, at the end.
+  case consistent
+}
+
 /// The shape of one replica table.
 public struct ReplicaTableOptions: Equatable, Sendable {
   /// The table's name in the configuration.
@@ -55,17 +63,20 @@ public struct VersionInfo: Equatable, Sendable {
   public var shardEpochs: [UInt64]
   /// When this replica had applied it, wall clock.
   public var appliedAt: Milliseconds
+  /// When sync made it, by sync's wall clock.
+  public var created: Milliseconds
 
   /// A version from its parts.
   public init(
     number: UInt64, newestEventTime: Milliseconds, modelStep: UInt64 = 0, shardEpochs: [UInt64] = [],
-    appliedAt: Milliseconds
+    appliedAt: Milliseconds, created: Milliseconds? = nil
   ) {
     self.number = number
     self.newestEventTime = newestEventTime
     self.modelStep = modelStep
     self.shardEpochs = shardEpochs
     self.appliedAt = appliedAt
+    self.created = created ?? appliedAt
   }
 }
 

@@ -54,12 +54,12 @@ final class ModelWork {
   /// Reads the rows of a table's distinct ids; gives how many there are.
   ///
   /// Inside a read section.
-  func gather(_ source: ReplicaTable, table: Int) -> Int {
+  func gather(_ source: TableView, table: Int) -> Int {
     let ids = assembler.uniqueIds[table]
     var weights: [Float] = []
     swap(&weights, &rows[table])
     defer { swap(&weights, &rows[table]) }
-    Self.resize(&weights, to: ids.count * source.dimension, filling: 0)
+    Self.resize(&weights, to: ids.count * source.rows.dimension, filling: 0)
     Self.resize(&found, to: ids.count, filling: 0)
     return source.read(ids: ids, into: &weights, found: &found)
   }

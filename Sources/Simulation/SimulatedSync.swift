@@ -74,21 +74,21 @@ final class SimulatedSync {
     guard isUp else { return Sends() }
     var actions: [SyncAction] = []
     core.receive(message, fromShard: shard, now: now, into: &actions)
-    return perform(actions)
+    return perform(actions, now: now)
   }
 
   func receive(_ message: Blob, from peer: PeerID, now: Int64) -> Sends {
     guard isUp else { return Sends() }
     var actions: [SyncAction] = []
     core.receive(message, from: peer, now: now, into: &actions)
-    return perform(actions)
+    return perform(actions, now: now)
   }
 
   func tick(now: Int64) -> Sends {
     guard isUp else { return Sends() }
     var actions: [SyncAction] = []
     core.tick(now: now, wall: now / 1_000_000, into: &actions)
-    return perform(actions)
+    return perform(actions, now: now)
   }
 
   struct Sends {
@@ -96,15 +96,19 @@ final class SimulatedSync {
     var toPeers: [(PeerID, Blob)] = []
   }
 
-  private func perform(_ actions: [SyncAction]) -> Sends {
+  private func perform(_ actions: [SyncAction], now: Int64) -> Sends {
     var sends = Sends()
     var kept = actions.count
     if isDying, !actions.isEmpty {
       kept = Int.random(in: 0..<actions.count, using: &crashRandom)
       isUp = false
     }
-    for action in actions.prefix(kept) {
-      switch action {
+    var actions = Array(actions.prefix(kept))
+    // What is missing adds to the list.
+    var index = 0
+    while index < actions.count {
+      defer { index += 1 }
+      switch actions[index] {
       case .sendShard(let shard, let message): sends.toShards.append((shard, message))
       case .send(let peer, let message): sends.toPeers.append((peer, message))
       case .beginStore(let number):
@@ -123,8 +127,20 @@ final class SimulatedSync {
         stored.whole = [base: parts]
         stored.parts = stored.parts.filter { $0.key >= base }
         stored.versions = stored.versions.filter { $0.key > base }
-      case .sendVersion(let peer, let number): send(stored.versions[number], number, to: peer, &sends)
-      case .sendBasePart(let peer, let base, let part): send(stored.parts[base]?[part], base, to: peer, &sends)
+      case .sendVersion(let peer, let number):
+        if let blob = stored.versions[number] {
+          send(blob, number, to: peer, &sends)
+        } else {
+          core.missing(version: number, now: now, into: &actions)
+        }
+      case .sendBasePart(let peer, let base, let part):
+        if let blob = stored.parts[base]?[part] {
+          send(blob, base, to: peer, &sends)
+        } else {
+          core.missing(base: base, now: now, into: &actions)
+        }
+      case .readState: core.read(nil, now: now, into: &actions)
+      case .describe: break
       }
     }
     return sends
@@ -142,8 +158,7 @@ final class SimulatedSync {
     published += 1
   }
 
-  private func send(_ content: Blob?, _ number: UInt64, to peer: PeerID, _ sends: inout Sends) {
-    guard let content else { return }
+  private func send(_ content: Blob, _ number: UInt64, to peer: PeerID, _ sends: inout Sends) {
     let message = VersionMessage(
       store: heading.store, number: number, newest: heading.newest, content: ByteReader(content))
     sends.toPeers.append((peer, message.encoded(request: 0)))
@@ -183,7 +198,7 @@ final class SimulatedReplica {
       bases += 1
     }
 
-    func apply(_ change: TableChange) {
+    func apply(_ change: TableChange, of version: VersionContent) {
       if base != nil { Self.apply(change, to: &base!.rows) } else { Self.apply(change, to: &rows) }
     }
 

@@ -1,15 +1,29 @@
-// What changed since the last version, merged from blocks: the last write of an id wins, optimizer state is left out.
+// What changed and is in no version yet, merged from blocks: the last write of an id wins, optimizer state is left out.
+//
+// Rows may wait here over several versions, when a byte budget is set or while replicas are pinned; removals never wait.
+// So an id that was removed and has a row again is in both lists, and what is published of the two depends on whether
+// the row goes along.
 
 internal import Base
 internal import Embeddings
 
 /// The changes of one table, by id.
 struct MergedTable {
+  /// A row that waits, as far as choosing among them needs.
+  struct Waiting {
+    var id: UInt64
+    var place: Int32
+    /// The first epoch whose change of it is in no version.
+    var since: UInt64
+  }
+
   let name: String
   let weightCount: Int
   private var places: [UInt64: Int32] = [:]
   private var weights: [Float] = []
-  private var tombstones: Set<UInt64> = []
+  /// By place: the shard the row is from, and the epoch it waits since.
+  private var origins: [(shard: Int, epoch: UInt64)] = []
+  private var removed: Set<UInt64> = []
 
   init(name: String, weightCount: Int) {
     self.name = name
@@ -17,58 +31,132 @@ struct MergedTable {
   }
 
   var rowCount: Int { places.count }
-  var tombstoneCount: Int { tombstones.count }
-  var isEmpty: Bool { places.isEmpty && tombstones.isEmpty }
+  var isEmpty: Bool { places.isEmpty && removed.isEmpty }
+  var hasRemovals: Bool { !removed.isEmpty }
+  /// Memory the rows take, about.
+  var byteCount: Int { weights.count * 4 + places.count * 48 }
 
   /// Applies one section of a block: removed ids first, then rows.
-  mutating func merge(_ section: CutSection) throws(DecodeError) {
+  mutating func merge(_ section: CutSection, shard: Int, epoch: UInt64) throws(DecodeError) {
     guard section.weightCount == weightCount else {
       throw .invalid(field: "weights per row of \(name)", value: "\(section.weightCount)", expected: "\(weightCount)")
     }
     let gone = section.tombstones.span
-    for index in 0..<gone.count {
-      tombstones.insert(gone[index])
-      places[gone[index]] = nil
-    }
+    for index in 0..<gone.count { remove(gone[index]) }
     let ids = section.ids.span
-    for index in 0..<ids.count {
-      tombstones.remove(ids[index])
-      if let place = places[ids[index]] {
-        overwrite(Int(place), with: section.weights(index))
-      } else {
-        places[ids[index]] = Int32(weights.count / max(1, weightCount))
-        append(section.weights(index))
-      }
+    for index in 0..<ids.count { set(ids[index], section.weights(index), shard: shard, epoch: epoch) }
+  }
+
+  /// An id is gone.
+  mutating func remove(_ id: UInt64) {
+    removed.insert(id)
+    places[id] = nil
+  }
+
+  /// An id has this row now.
+  mutating func set(_ id: UInt64, _ row: Span<Float>, shard: Int = 0, epoch: UInt64 = 0) {
+    if let place = places[id] {
+      let start = Int(place) * row.count
+      var target = weights.mutableSpan
+      for column in row.indices { target[start + column] = row[column] }
+    } else {
+      places[id] = Int32(origins.count)
+      for column in 0..<weightCount { weights.append(row[column]) }
+      origins.append((shard, epoch))
     }
   }
 
-  private mutating func overwrite(_ place: Int, with row: Span<Float>) {
-    let start = place * row.count
-    var target = weights.mutableSpan
-    for column in row.indices { target[start + column] = row[column] }
-  }
-
-  private mutating func append(_ row: Span<Float>) {
-    for column in 0..<weightCount { weights.append(row[column]) }
-  }
-
-  /// The change as a version holds it, ids ascending; empties the table.
-  mutating func take() -> TableChange {
-    let ids = places.keys.sorted()
-    var rows = ByteWriter(capacity: ids.count * weightCount * 4)
-    for id in ids {
-      let place = Int(places[id] ?? 0) * weightCount
-      rows.append(span: weights.span.extracting(place..<(place + weightCount)))
+  /// All of another table's rows, unless this one knows the id; and its removals.
+  mutating func setUnknown(_ other: MergedTable) {
+    for (id, place) in other.places where places[id] == nil && !removed.contains(id) {
+      set(id, other.weights.span.extracting(other.range(of: place)))
     }
+    for id in other.removed where places[id] == nil { removed.insert(id) }
+  }
+
+  /// Ids that another table has removed are removed here too.
+  mutating func remove(removedIn other: MergedTable) {
+    for id in other.removed { remove(id) }
+  }
+
+  /// Hands a waiting row to `body`.
+  func withRow<Result>(_ place: Int32, _ body: (Span<Float>) -> Result) -> Result {
+    body(weights.span.extracting(range(of: place)))
+  }
+
+  private func range(of place: Int32) -> Range<Int> {
+    Int(place) * weightCount..<(Int(place) + 1) * weightCount
+  }
+
+  /// The rows that wait, in no order.
+  var waiting: [Waiting] {
+    places.map { Waiting(id: $0.key, place: $0.value, since: origins[Int($0.value)].epoch) }
+  }
+
+  /// Per shard the first epoch of which a row waits.
+  func oldest(shardCount: Int) -> [UInt64?] {
+    var oldest = [UInt64?](repeating: nil, count: shardCount)
+    for place in places.values {
+      let origin = origins[Int(place)]
+      oldest[origin.shard] = min(oldest[origin.shard] ?? .max, origin.epoch)
+    }
+    return oldest
+  }
+
+  /// Forgets rows, but not removals.
+  mutating func dropRows() {
+    places = [:]
+    weights = []
+    origins = []
+  }
+
+  /// The removals and no rows: an id that has a row again is removed as well, for the row waits.
+  mutating func takeRemovals() -> TableChange {
+    defer { removed = [] }
+    return TableChange(
+      table: name, weightCount: weightCount, tombstones: removed.sorted(), ids: [], weights: View(copying: []))
+  }
+
+  /// The removals and these rows as a version holds them; nil takes all rows.
+  mutating func take(_ chosen: [UInt64]? = nil) -> TableChange {
+    let ids = (chosen ?? Array(places.keys)).sorted()
     let count = ids.count * weightCount
+    var rows = ByteWriter(capacity: max(64, count * 4))
+    for id in ids {
+      guard let place = places[id] else { preconditionFailure("row \(id) of \(name) was chosen and is not there") }
+      rows.append(span: weights.span.extracting(range(of: place)))
+      removed.remove(id)
+    }
     guard let view = try? View<Float>(rows.finish(), byteOffset: 0, count: count) else {
       preconditionFailure("\(count) floats were just written")
     }
     let change = TableChange(
-      table: name, weightCount: weightCount, tombstones: tombstones.sorted(), ids: ids, weights: view)
-    places.removeAll(keepingCapacity: true)
-    weights.removeAll(keepingCapacity: true)
-    tombstones.removeAll(keepingCapacity: true)
+      table: name, weightCount: weightCount, tombstones: removed.sorted(), ids: ids, weights: view)
+    removed = []
+    if ids.count == places.count {
+      reset(after: ids.count)
+    } else {
+      for id in ids { places[id] = nil }
+      pack()
+    }
     return change
+  }
+
+  /// Empty, with memory for about as many rows again: clearing costs what there is room for.
+  private mutating func reset(after count: Int) {
+    let isRoomy = places.capacity > 4 * count + 1024
+    places.removeAll(keepingCapacity: !isRoomy)
+    weights.removeAll(keepingCapacity: !isRoomy)
+    origins.removeAll(keepingCapacity: !isRoomy)
+  }
+
+  /// Closes the gaps between the rows that are left.
+  private mutating func pack() {
+    var packed = MergedTable(name: name, weightCount: weightCount)
+    for (id, place) in places {
+      let origin = origins[Int(place)]
+      packed.set(id, weights.span.extracting(range(of: place)), shard: origin.shard, epoch: origin.epoch)
+    }
+    self = packed
   }
 }

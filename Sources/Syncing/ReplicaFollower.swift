@@ -11,7 +11,7 @@ public protocol VersionTarget: AnyObject {
   /// Replaces what is served by the base, which now is this version.
   func commitBase(_ version: VersionContent) throws
   /// Applies rows and removals of one table: to the base while one is being taken, else to what is served.
-  func apply(_ change: TableChange) throws
+  func apply(_ change: TableChange, of version: VersionContent) throws
   /// Sets dense tensors, all at once: of the base while one is being taken, else of what is served.
   func setDense(_ tensors: [TensorChange]) throws
   /// What is served is now this version.
@@ -31,6 +31,8 @@ public struct ReplicaFollower {
   private var baseTensors: [TensorChange] = []
   /// While a base is being taken: the version it must reach before it is served, known with its last part.
   private var commitAt: UInt64?
+  /// Arrivals in versions that were applied and are not served yet.
+  private var arrivals: [ArrivalCount] = []
   private var nextFollow: Int64 = longAgo
   private var nextRequest: UInt64 = 1
   /// The version that is served; 0 before the first base.
@@ -56,8 +58,10 @@ public struct ReplicaFollower {
     nextRequest += 1
     let message =
       part > 0
-      ? Follow(replica: replica, incarnation: incarnation, store: baseStore, version: baseNumber, part: part)
-      : Follow(replica: replica, incarnation: incarnation, store: store, version: version)
+      ? Follow(replica: replica, incarnation: incarnation, store: baseStore, version: baseNumber, part: part, served: 0)
+      : Follow(
+        replica: replica, incarnation: incarnation, store: store, version: version,
+        served: commitAt == nil ? servedVersion : 0)
     return message.encoded(request: nextRequest)
   }
 
@@ -83,14 +87,19 @@ public struct ReplicaFollower {
         // A repeat, or a gap: say again what is here.
         return content.number <= version && received.store == store ? nil : follow(now: now)
       }
-      for table in content.tables { try target.apply(table) }
+      for table in content.tables { try target.apply(table, of: content) }
       if !content.tensors.isEmpty { try target.setDense(content.tensors) }
       version = content.number
-      if commitAt == nil {
-        try target.publish(content)
-        servedVersion = version
-      } else {
-        try commitIfCaughtUp(content)
+      // Events count as servable when readers see them; in a process that served nothing before, those of before it
+      // began have waited for nobody.
+      if commitAt == nil || servedVersion > 0 { arrivals.append(contentsOf: content.arrivals) }
+      if !content.continues {
+        if commitAt == nil {
+          try target.publish(content.with(takeArrivals()))
+          servedVersion = version
+        } else {
+          try commitIfCaughtUp(content)
+        }
       }
     }
     return follow(now: now)
@@ -106,11 +115,12 @@ public struct ReplicaFollower {
       if received.store == baseStore, content.number == baseNumber, part > 0 { return false }
       (baseStore, baseNumber, part) = (received.store, content.number, 0)
       baseTensors = []
+      arrivals = []
       commitAt = nil
       try target.beginBase()
     }
     guard received.store == baseStore, content.number == baseNumber, place.index == Int(part) else { return false }
-    for table in content.tables { try target.apply(table) }
+    for table in content.tables { try target.apply(table, of: content) }
     baseTensors.append(contentsOf: content.tensors)
     part += 1
     if place.count == Int(part) {
@@ -127,7 +137,21 @@ public struct ReplicaFollower {
   private mutating func commitIfCaughtUp(_ content: VersionContent) throws {
     guard let reach = commitAt, version >= reach else { return }
     commitAt = nil
-    try target.commitBase(content)
+    try target.commitBase(content.with(takeArrivals()))
     servedVersion = version
+  }
+
+  private mutating func takeArrivals() -> [ArrivalCount] {
+    defer { arrivals = [] }
+    return arrivals
+  }
+}
+
+extension VersionContent {
+  /// The same with the arrivals that become servable with it.
+  fileprivate func with(_ arrivals: [ArrivalCount]) -> VersionContent {
+    var content = self
+    content.arrivals = arrivals
+    return content
   }
 }

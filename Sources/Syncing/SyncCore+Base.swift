@@ -40,6 +40,7 @@ extension SyncCore {
       number: newest, incarnations: shards.compactMap { $0.welcome?.incarnation }, shapes: welcome.tables,
       epochs: shards.map { _ in 0 })
     bytesSinceBase = 0
+    versionsSinceBase = 0
     stepBase(now: now, into: &actions)
   }
 
@@ -75,7 +76,7 @@ extension SyncCore {
     if section.remaining > 0 {
       let shape = builder.shapes[table]
       var merged = MergedTable(name: shape.name, weightCount: shape.weightCount)
-      try merged.merge(CutSection(&section))
+      try merged.merge(CutSection(&section), shard: builder.shard, epoch: reply.epoch)
       if !merged.isEmpty { append([merged.take()], [], isLast: false, to: &builder, into: &actions) }
     }
     builder.cursor = reply.cursor
@@ -109,20 +110,22 @@ extension SyncCore {
     let changes = builder.tensors.sorted { $0.key < $1.key }.map { TensorChange(name: $0.key, values: $0.value) }
     append([], changes, isLast: true, to: &builder, into: &actions)
     base = (builder.number, builder.parts)
+    baseEpochs = builder.epochs
     baseBytes = builder.bytes
     building = nil
     actions.append(.finishBase(base: builder.number, parts: builder.parts))
     count("bases")
   }
 
-  private func append(
+  private mutating func append(
     _ tables: [TableChange], _ tensors: [TensorChange], isLast: Bool, to builder: inout BaseBuilder,
     into actions: inout [SyncAction]
   ) {
     let content = VersionContent(
-      number: builder.number, basePart: (builder.parts, isLast ? builder.parts + 1 : 0), created: 0,
-      newestEventTime: newestEventTime, exampleCount: exampleCount, totals: totals, epochs: shards.map(\.cursor),
+      number: builder.number, basePart: (builder.parts, isLast ? builder.parts + 1 : 0), created: wall,
+      newestEventTime: newestEventTime, exampleCount: exampleCount, totals: totals, epochs: builder.epochs,
       identities: shards.map(\.identity), arrivals: [], tables: tables, tensors: tensors)
+    noteShipped(tables)
     let blob = content.encoded(halfPrecision: options.halfPrecision)
     actions.append(.storeBasePart(base: builder.number, part: builder.parts, blob))
     builder.parts += 1

@@ -1,4 +1,4 @@
-// Blocks: each is read whole, then merged whole; arrivals are known once every shard has the push they came with.
+// Blocks: each is read whole, then merged whole, in the order of its shard's epochs.
 
 internal import Base
 internal import Embeddings
@@ -37,10 +37,12 @@ extension SyncCore {
       }
       // The whole block is read before any of it is merged: a damaged one must not leave a part of it behind.
       let changes = try shards[shard].partial.map { try read($0, tables: welcome.tables, tensors: welcome.tensors) }
-      for change in changes { try merge(change) }
+      for change in changes { try merge(change, shard: shard, epoch: epoch) }
       shards[shard].partial = []
       shards[shard].cursor = epoch
-      close(end, of: shard)
+      hasProgress = true
+      shards[shard].merged.append(
+        MergedBlock(epoch: epoch, chains: end.chains, arrivals: shard == 0 ? end.arrivals : [], mergedAt: now))
       count("blocks")
     }
     shards[shard].isWaiting = false
@@ -76,12 +78,12 @@ extension SyncCore {
     }
   }
 
-  private mutating func merge(_ change: BlockChange?) throws {
+  private mutating func merge(_ change: BlockChange?, shard: Int, epoch: UInt64) throws {
     switch change {
     case .rows(let shape, let sections):
       var merged = tables[shape.name] ?? MergedTable(name: shape.name, weightCount: shape.weightCount)
       tables[shape.name] = nil
-      for section in sections { try merged.merge(section) }
+      for section in sections { try merged.merge(section, shard: shard, epoch: epoch) }
       tables[shape.name] = merged
     case .tensor(let name, let values):
       tensors[name] = values.array
@@ -89,25 +91,5 @@ extension SyncCore {
     case nil:
       break
     }
-  }
-
-  private mutating func close(_ end: BlockRecord.End, of shard: Int) {
-    for state in end.chains {
-      shards[shard].chains[state.chain] = state
-      newestEventTime = max(newestEventTime, state.eventTime)
-    }
-    // Every shard's block holds the same arrivals; one shard's are enough.
-    if shard == 0 { arrivalQueue.append(contentsOf: end.arrivals) }
-    hasProgress = true
-    guard !arrivalQueue.isEmpty else { return }
-    var waiting: [BlockRecord.PushArrivals] = []
-    for push in arrivalQueue {
-      if shards.allSatisfy({ $0.chains[push.chain]?.applied ?? .start >= push.end }) {
-        readyArrivals.append(contentsOf: push.counts)
-      } else {
-        waiting.append(push)
-      }
-    }
-    arrivalQueue = waiting
   }
 }

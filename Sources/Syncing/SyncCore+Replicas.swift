@@ -2,7 +2,6 @@
 // slow one delays nobody and holds no memory; a lost message is sent again because the replica says again what it has.
 
 public import Base
-internal import Foundation
 public import Wire
 
 extension SyncCore {
@@ -27,6 +26,15 @@ extension SyncCore {
       case .publish:
         publish(dense: try PublishRequest(decoding: &reader).dense)
         actions.append(.send(peer, PlainMessage.empty(.publish, .reply, request: header.request)))
+      case .versions:
+        let number = try VersionsRequest(decoding: &reader).number
+        actions.append(.describe(peer, request: header.request, version: number))
+      case .pin:
+        let target = try PinRequest(decoding: &reader).version
+        take(ReturnOrder(peer: peer, request: header.request, target: target, isResume: false), into: &actions)
+      case .resume:
+        try reader.expectEnd()
+        take(ReturnOrder(peer: peer, request: header.request, target: 0, isResume: true), into: &actions)
       case .status:
         actions.append(.send(peer, PlainMessage.text(.status, status(now: now).json, request: header.request)))
       default:
@@ -47,12 +55,14 @@ extension SyncCore {
     var state = replicas[peer] ?? ReplicaState(index: Int(message.replica))
     state.store = message.store
     state.version = message.version
+    state.served = message.served
     state.part = message.part
     state.lastSeen = now
     replicas[peer] = state
     // A restarted replica speaks through a new connection; the old one is dead.
     for (other, old) in replicas where other != peer && old.index == state.index { replicas[other] = nil }
-    if message.store == store, message.part == 0 { acknowledge(message.version, by: state.index, now: now) }
+    // What a replica holds beside what it serves is not servable yet.
+    if message.store == store, message.served <= newest { acknowledge(message.served, by: state.index, now: now) }
     bringForward(peer, now: now, into: &actions)
   }
 
@@ -80,17 +90,16 @@ extension SyncCore {
 
   /// Sends what a replica needs next, unless that is on its way.
   mutating func bringForward(_ peer: PeerID, now: Int64, into actions: inout [SyncAction]) {
-    guard var state = replicas[peer], store != 0, let base else { return }
+    guard var state = replicas[peer], store != 0 else { return }
     let next: (version: UInt64, part: UInt32, isBase: Bool)
-    if state.store == store, state.part > 0, state.version == base.number {
-      next = (base.number, state.part, true)
-    } else if state.store == store, state.part == 0, state.version >= base.number {
+    let isOurs = state.store == store && state.version <= newest
+    if isOurs, state.part == 0, state.version > 0, state.version + 1 >= oldestKept {
       guard state.version < newest else { return }
       next = (state.version + 1, 0, false)
-    } else if state.store == store, state.part == 0, state.version >= oldestVersion, state.version < newest {
-      next = (state.version + 1, 0, false)
+    } else if let base, base.number + 1 >= oldestKept {
+      next = (base.number, isOurs && state.part > 0 && state.version == base.number ? state.part : 0, true)
     } else {
-      next = (base.number, 0, true)
+      return  // until there is a base with all versions since
     }
     if let sent = state.sent, sent.version == next.version, sent.part == next.part,
       now - sent.at < options.retryAfter.nanoseconds
@@ -104,9 +113,6 @@ extension SyncCore {
         ? .sendBasePart(peer, base: next.version, part: Int(next.part)) : .sendVersion(peer, next.version))
   }
 
-  /// The oldest version a replica may have and still be brought forward version by version.
-  var oldestVersion: UInt64 { base?.number ?? newest }
-
   /// What sync says of itself.
   public func status(now: Int64) -> SyncStatus {
     SyncStatus(
@@ -114,11 +120,32 @@ extension SyncCore {
       durableEpochs: shards.map(\.durableEpoch), isBehind: isBehind,
       replicas: replicas.values.sorted { $0.index < $1.index }.map {
         SyncStatus.Replica(
-          index: $0.index, version: $0.store == store && $0.part == 0 ? $0.version : 0,
+          index: $0.index, version: $0.store == store ? $0.served : 0,
           silentMilliseconds: (now - $0.lastSeen) / 1_000_000)
       },
       totals: totals, counters: counters.merging(linkRefusals.counters) { own, _ in own },
-      newestEventTime: newestEventTime, freshness: freshness)
+      newestEventTime: newestEventTime, freshness: freshness, pinned: pin?.version ?? 0, waiting: waiting(now: now),
+      lagMilliseconds: lag)
+  }
+
+  /// How many rows no version has yet, and since when the oldest waits.
+  private func waiting(now: Int64) -> SyncStatus.Waiting {
+    let since = shards.compactMap { $0.merged.first?.mergedAt }.min() ?? now
+    return SyncStatus.Waiting(
+      rows: tables.values.reduce(0) { $0 + $1.rowCount }, milliseconds: (now - since) / 1_000_000)
+  }
+
+  /// How long ago the oldest action arrived that is not servable on every replica; 0 when there is none.
+  private var lag: Int64 {
+    var oldest = readyArrivals.lazy.map(\.arrival).min()
+    func note(_ counts: [ArrivalCount]) {
+      for count in counts where count.arrival > .min && count.arrival < oldest ?? .max { oldest = count.arrival }
+    }
+    for version in awaited { note(version.arrivals) }
+    for push in arrivalQueue { note(push.counts) }
+    for block in shards.first?.merged ?? [] { for push in block.arrivals { note(push.counts) } }
+    guard let oldest, case let (lag, overflow) = wall.subtractingReportingOverflow(oldest), !overflow else { return 0 }
+    return max(0, lag)
   }
 
   /// Whether something merged is not published yet, or a shard's block is not merged yet.
@@ -129,70 +156,4 @@ extension SyncCore {
 
   /// The newest version and the number of the store, for messages.
   public var heading: (store: UInt64, newest: UInt64) { (store, newest) }
-}
-
-/// What sync says of itself when asked; JSON on the wire.
-public struct SyncStatus: Codable, Sendable, Equatable {
-  /// The store's random number.
-  public var store: UInt64
-  /// The newest version.
-  public var newest: UInt64
-  /// The newest base; 0 while the first is made.
-  public var base: UInt64
-  /// Per shard: the last epoch merged.
-  public var cursors: [UInt64]
-  /// Per shard: the last synced epoch it told of.
-  public var durableEpochs: [UInt64]
-  /// Whether something is merged but not published, or not merged yet.
-  public var isBehind: Bool
-  /// Followers seen within 30 s.
-  public var replicas: [Replica]
-  /// What was published since the cluster began.
-  public var totals: VersionContent.Totals
-  /// Counts since the process started: bases, blocks, resets, malformed messages.
-  public var counters: [String: UInt64]
-  /// The newest event time published.
-  public var newestEventTime: Milliseconds
-  /// Arrival → servable on every replica, milliseconds.
-  public var freshness: Histogram
-
-  /// One replica as sync sees it.
-  public struct Replica: Codable, Sendable, Equatable {
-    /// Which.
-    public var index: Int
-    /// The version it has; 0 before its base is whole.
-    public var version: UInt64
-    /// Since its last message.
-    public var silentMilliseconds: Int64
-  }
-
-  /// As JSON text.
-  public var json: String {
-    guard let data = try? JSONEncoder().encode(self) else { return "{}" }
-    return String(decoding: data, as: UTF8.self)
-  }
-
-  /// Reads the JSON text; nil when it is not a status.
-  public init?(json: String) {
-    guard let value = try? JSONDecoder().decode(Self.self, from: Data(json.utf8)) else { return nil }
-    self = value
-  }
-
-  init(
-    store: UInt64, newest: UInt64, base: UInt64, cursors: [UInt64], durableEpochs: [UInt64], isBehind: Bool,
-    replicas: [Replica], totals: VersionContent.Totals, counters: [String: UInt64], newestEventTime: Milliseconds,
-    freshness: Histogram
-  ) {
-    self.store = store
-    self.newest = newest
-    self.base = base
-    self.cursors = cursors
-    self.durableEpochs = durableEpochs
-    self.isBehind = isBehind
-    self.replicas = replicas
-    self.totals = totals
-    self.counters = counters
-    self.newestEventTime = newestEventTime
-    self.freshness = freshness
-  }
 }

@@ -1,7 +1,8 @@
 // Sync without its sockets and files: blocks in, versions out. It reads every shard's blocks as they are synced, merges
-// them, publishes what changed as a numbered version, and brings each replica forward one version at a time. How bases
-// are made is in SyncCore+Base.swift, how blocks are merged in SyncCore+Blocks.swift, how replicas are served in
-// SyncCore+Replicas.swift.
+// them, publishes what changed as a numbered version, and brings each replica forward one version at a time. How blocks
+// are merged is in SyncCore+Blocks.swift, what a version holds in SyncCore+Publishing.swift and SyncCore+Budget.swift, how
+// bases are made in SyncCore+Base.swift, how replicas are served in SyncCore+Replicas.swift and returned to an earlier
+// version in SyncCore+Pins.swift.
 //
 // Invariant: a version is stored before it is sent, and a block counts as taken only when the version that holds it is
 // stored; so after a crash sync reads on from the newest stored version and loses nothing.
@@ -29,6 +30,10 @@ public enum SyncAction: Sendable {
   case sendVersion(PeerID, UInt64)
   /// Send a stored part of a base.
   case sendBasePart(PeerID, base: UInt64, part: Int)
+  /// Read the state of an earlier version, as far as it differs from the newest, and hand it to `SyncCore.read`.
+  case readState(of: UInt64)
+  /// Answer with what is known of a stored version; of all for 0.
+  case describe(PeerID, request: UInt64, version: UInt64)
 }
 
 /// What a restarted sync finds on disk.
@@ -39,12 +44,17 @@ public struct StoredState: Sendable {
   public var newest: VersionContent
   /// The newest whole base and how many parts it has.
   public var base: (number: UInt64, parts: Int)
+  /// Per shard the last epoch the base may have read from; empty when that is not known.
+  public var baseEpochs: [UInt64]
 
   /// A state from its parts.
-  public init(store: UInt64, newest: VersionContent, base: (number: UInt64, parts: Int)) {
+  public init(
+    store: UInt64, newest: VersionContent, base: (number: UInt64, parts: Int), baseEpochs: [UInt64] = []
+  ) {
     self.store = store
     self.newest = newest
     self.base = base
+    self.baseEpochs = baseEpochs
   }
 }
 
@@ -55,7 +65,11 @@ public struct SyncCore {
     var identity: UInt64 = 0
     /// The last epoch merged whole.
     var cursor: UInt64 = 0
-    /// The last epoch in a stored version.
+    /// The last epoch of which everything is in a version.
+    var shipped: UInt64 = 0
+    /// Blocks after that one, merged whole.
+    var merged: [MergedBlock] = []
+    /// The last epoch that need not be read again after a restart.
     var persisted: UInt64 = 0
     var partial: [BlockRecord.Parsed] = []
     var askedAt: Int64 = longAgo
@@ -72,6 +86,7 @@ public struct SyncCore {
     var index: Int
     var store: UInt64 = 0
     var version: UInt64 = 0
+    var served: UInt64 = 0
     var part: UInt32 = 0
     var lastSeen: Int64 = longAgo
     var sent: (version: UInt64, part: UInt32, at: Int64)?
@@ -96,7 +111,17 @@ public struct SyncCore {
   var store: UInt64 = 0
   var newest: UInt64 = 1
   var base: (number: UInt64, parts: Int)?
+  /// Per shard the last epoch that the base may have read from.
+  var baseEpochs: [UInt64] = []
+  /// Versions before this one are not sent any more.
+  var oldestKept: UInt64 = 0
+  var pin: Pin?
+  var order: ReturnOrder?
+  var isReadingState = false
+  /// With a byte budget: what replicas have.
+  var shipped: [String: ShippedRows] = [:]
   var bytesSinceBase = 0
+  var versionsSinceBase = 0
   var baseBytes = 0
   var building: BaseBuilder?
   var lastPublish: Int64 = longAgo
@@ -132,12 +157,19 @@ public struct SyncCore {
       store = stored.store
       newest = stored.newest.number
       base = stored.base
+      baseEpochs = stored.baseEpochs
+      if stored.newest.pinned > 0 {
+        pin = Pin(
+          version: stored.newest.pinned, from: 0, isComplete: false, newestEventTime: stored.newest.newestEventTime,
+          exampleCount: stored.newest.exampleCount)
+      }
       newestEventTime = stored.newest.newestEventTime
       totals = stored.newest.totals
       knownExamples = stored.newest.exampleCount
       for shard in shards.indices {
         shards[shard].needsTensors = true
         shards[shard].cursor = stored.newest.epochs[shard]
+        shards[shard].shipped = stored.newest.epochs[shard]
         shards[shard].persisted = stored.newest.epochs[shard]
         shards[shard].identity = stored.newest.identities[shard]
       }
@@ -161,13 +193,19 @@ public struct SyncCore {
     if store == 0 { beginStore(now: now, into: &actions) }
     for shard in shards.indices { askForTensors(shard, now: now, into: &actions) }
     stepBase(now: now, into: &actions)
-    if base != nil || building != nil { publishIfDue(now: now, wall: wall, into: &actions) }
-    if building == nil, base == nil || bytesSinceBase > max(options.rebaseBytes, 2 * baseBytes) {
-      beginBase(now: now, into: &actions)
-    }
+    if base != nil || building != nil { publishIfDue(now: now, into: &actions) }
+    stepOrder(now: now, into: &actions)
+    if building == nil, pin == nil, order == nil, isBaseDue { beginBase(now: now, into: &actions) }
     bringAllForward(now: now, into: &actions)
     replicas = replicas.filter { now - $0.value.lastSeen < 30_000_000_000 }
   }
+
+  private var isBaseDue: Bool {
+    base == nil || bytesSinceBase > max(options.rebaseBytes, 2 * baseBytes) || versionsSinceBase > Self.rebaseVersions
+  }
+
+  /// A new replica takes the base and every version since: with more than this many a new base is made.
+  static let rebaseVersions = 10_000
 
   private mutating func ask(_ shard: Int, now: Int64, into actions: inout [SyncAction]) {
     let state = shards[shard]
@@ -205,6 +243,10 @@ public struct SyncCore {
     store = randomStore()
     newest = 1
     base = nil
+    baseEpochs = []
+    oldestKept = 0
+    pin = nil
+    shipped = [:]
     building = nil
     tables = [:]
     // What was merged so far belongs to the old store; a dense version must not bring it back over the base's tensors.
@@ -222,6 +264,8 @@ public struct SyncCore {
       guard let welcome = shards[shard].welcome else { continue }
       shards[shard].identity = welcome.identityLow
       shards[shard].cursor = welcome.durableEpoch
+      shards[shard].shipped = welcome.durableEpoch
+      shards[shard].merged = []
       shards[shard].persisted = welcome.durableEpoch
       shards[shard].partial = []
       shards[shard].isWaiting = false
@@ -284,83 +328,16 @@ public struct SyncCore {
 
   /// Forgets what is known of all shards, so that a new store begins when they have answered.
   mutating func restart() {
+    if pin != nil { count("lostPins") }
     store = 0
+    pin = nil
+    order = nil
+    isReadingState = false
     building = nil
     for index in shards.indices {
       shards[index].welcome = nil
       shards[index].isWaiting = false
     }
     count("resets")
-  }
-
-  // MARK: Versions
-
-  /// Asks for a version at once.
-  public mutating func publish(dense: Bool) {
-    wantsPublish = true
-    wantsDense = wantsDense || dense
-  }
-
-  private mutating func publishIfDue(now: Int64, wall: Milliseconds, into actions: inout [SyncAction]) {
-    if nextSparse == 0 {
-      nextSparse = now + options.sparseEvery.nanoseconds
-      nextDense = now + options.denseEvery.nanoseconds
-      if let first = options.denseAt {
-        // Dense versions fall on denseAt, denseAt + denseEvery, …
-        let every = max(1, options.denseEvery.milliseconds)
-        nextDense -= ((wall - first.milliseconds) % every + every) % every * 1_000_000
-      }
-    }
-    guard now >= nextSparse || wantsPublish else { return }
-    if now >= nextSparse { nextSparse = now + options.sparseEvery.nanoseconds }
-    let withDense = wantsDense || now >= nextDense
-    if now >= nextDense { nextDense = now + options.denseEvery.nanoseconds }
-    wantsPublish = false
-    wantsDense = false
-    let hasTables = tables.values.contains { !$0.isEmpty }
-    let dense = withDense ? changedTensors : []
-    // An empty version now and then tells replicas that they are not stale.
-    let isOverdue = now - lastPublish >= options.quietEvery.nanoseconds
-    guard hasTables || !dense.isEmpty || hasProgress || isOverdue else { return }
-    lastPublish = now
-    hasProgress = false
-    var changes: [TableChange] = []
-    for name in tables.keys.sorted() {
-      guard var merged = tables[name], !merged.isEmpty else { continue }
-      tables[name] = nil
-      totals.rows += UInt64(merged.rowCount)
-      totals.tombstones += UInt64(merged.tombstoneCount)
-      changes.append(merged.take())
-      tables[name] = merged
-    }
-    totals.versions += 1
-    let content = VersionContent(
-      number: newest + 1, basePart: nil, created: wall, newestEventTime: newestEventTime, exampleCount: exampleCount,
-      totals: totals, epochs: shards.map(\.cursor), identities: shards.map(\.identity), arrivals: readyArrivals,
-      tables: changes,
-      tensors: dense.sorted().map { TensorChange(name: $0, values: tensors[$0] ?? []) })
-    changedTensors.subtract(dense)
-    newest += 1
-    let blob = content.encoded(halfPrecision: options.halfPrecision)
-    actions.append(.storeVersion(newest, blob))
-    for shard in shards.indices { shards[shard].persisted = shards[shard].cursor }
-    awaited.append(AwaitedVersion(number: newest, arrivals: readyArrivals))
-    // A replica that is long gone must not make this grow; its freshness is then not measured.
-    if awaited.count > 10_000 { awaited.removeFirst() }
-    readyArrivals = []
-    bytesSinceBase += blob.count
-    totals.bytes += UInt64(blob.count)
-    bringAllForward(now: now, into: &actions)
-  }
-
-  /// Examples that every shard has applied, over all chains; a chain that a shard has not told of yet counts nothing.
-  var exampleCount: UInt64 {
-    var sum: UInt64 = 0
-    for key in shards[0].chains.keys {
-      let counts = shards.compactMap { $0.chains[key]?.exampleCount }
-      guard counts.count == shards.count, let least = counts.min() else { continue }
-      sum = UInt64(clamping: UInt128(sum) + UInt128(least))
-    }
-    return max(sum, knownExamples)
   }
 }

@@ -38,6 +38,18 @@ public struct SyncOptions: Sendable, Equatable {
   ///
   /// Default 256 MiB.
   public var rebaseBytes: Int = 256 << 20
+  /// The most bytes of rows in one version; nil for all that changed.
+  ///
+  /// Default nil.
+  public var versionBytes: Int?
+  /// A version larger than this is sent as several that belong together.
+  ///
+  /// Default 256 MiB: far below what one message may have.
+  public var messageBytes: Int = 256 << 20
+  /// How much may wait in memory while replicas are pinned; beyond it, going on takes a new base.
+  ///
+  /// Default 1 GiB.
+  public var withheldBytes: Int = 1 << 30
   /// How long an answer may take before it is asked for again.
   ///
   /// Default 2 s.

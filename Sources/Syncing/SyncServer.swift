@@ -45,7 +45,7 @@ public final class SyncServer: Sendable {
   /// - Parameter onStatus: called about twice a second on this thread.
   public func run(onStatus: (SyncStatus) -> Void = { _ in }) throws {
     let lock = try lockedDirectory()
-    var store = try VersionStore(directory: options.directory, keep: options.sync.keepVersions)
+    let store = try VersionStore(directory: options.directory, keep: options.sync.keepVersions)
     let stored = try store.load()
     var core = SyncCore(options.sync, stored: stored) { .random(in: 1 ... .max) }
     let context = LinkContext(options.security)
@@ -71,7 +71,7 @@ public final class SyncServer: Sendable {
       core.linkRefusals = server.refusals
       let now = Clocks.monotonic()
       core.tick(now: now, wall: Clocks.wall(), into: &actions)
-      try perform(&actions, heading: core.heading, store: &store, server: server, shards: shards)
+      try perform(&actions, core: &core, store: store, server: server, shards: shards)
       if now >= nextStatus {
         nextStatus = now + 500_000_000
         onStatus(core.status(now: now))
@@ -88,11 +88,13 @@ public final class SyncServer: Sendable {
   }
 
   private func perform(
-    _ actions: inout [SyncAction], heading: (store: UInt64, newest: UInt64), store: inout VersionStore,
-    server: borrowing Socket, shards: SocketGroup
+    _ actions: inout [SyncAction], core: inout SyncCore, store: VersionStore, server: borrowing Socket,
+    shards: SocketGroup
   ) throws {
-    for action in actions {
-      switch action {
+    // What is missing on the disk adds to the list.
+    var index = 0
+    while index < actions.count {
+      switch actions[index] {
       case .sendShard(let shard, let message): _ = shards.send(message, to: shard)
       case .send(let peer, let message): _ = server.send(message, to: peer)
       case .beginStore(let id): try store.begin(id)
@@ -100,20 +102,39 @@ public final class SyncServer: Sendable {
       case .storeBasePart(let base, let part, let blob): try store.store(base: base, part: part, blob)
       case .finishBase(let base, let parts): try store.finish(base: base, parts: parts)
       case .sendVersion(let peer, let number):
-        send(store.version(number), number: number, to: peer, heading: heading, server: server)
+        if let content = store.version(number) {
+          send(content, number: number, to: peer, heading: core.heading, server: server)
+        } else {
+          core.missing(version: number, now: Clocks.monotonic(), into: &actions)
+        }
       case .sendBasePart(let peer, let base, let part):
-        send(store.part(part, ofBase: base), number: base, to: peer, heading: heading, server: server)
+        if let content = store.part(part, ofBase: base) {
+          send(content, number: base, to: peer, heading: core.heading, server: server)
+        } else {
+          core.missing(base: base, now: Clocks.monotonic(), into: &actions)
+        }
+      case .readState(let number):
+        core.read(store.state(of: number), now: Clocks.monotonic(), into: &actions)
+      case .describe(let peer, let request, let number):
+        _ = server.send(describe(number, store, request: request), to: peer)
       }
+      index += 1
     }
     actions.removeAll(keepingCapacity: true)
   }
 
-  /// A version that is no longer on disk is not sent; the replica asks again and gets a base.
+  private func describe(_ number: UInt64, _ store: VersionStore, request: UInt64) -> Blob {
+    if number == 0 { return PlainMessage.text(.versions, store.list.jsonText, request: request) }
+    guard let details = store.details(of: number) else {
+      return ErrorReply(.gone, "version \(number) is not kept").encoded(opcode: .versions, request: request)
+    }
+    return PlainMessage.text(.versions, details.jsonText, request: request)
+  }
+
   private func send(
-    _ content: Blob?, number: UInt64, to peer: PeerID, heading: (store: UInt64, newest: UInt64),
+    _ content: Blob, number: UInt64, to peer: PeerID, heading: (store: UInt64, newest: UInt64),
     server: borrowing Socket
   ) {
-    guard let content else { return }
     let message = VersionMessage(
       store: heading.store, number: number, newest: heading.newest, content: ByteReader(content))
     _ = server.send(message.encoded(request: 0), to: peer)

@@ -52,6 +52,12 @@ public struct VersionContent: Sendable {
   ///
   /// Nil for a version.
   public var basePart: (index: Int, count: Int)?
+  /// Whether the next version belongs to it: what is in both becomes visible with the last of them.
+  public var continues = false
+  /// Whether its tombstones only lead back to an earlier state, so that they erase nothing.
+  public var isReturn = false
+  /// The version whose state this is while replicas are pinned to it; 0 while they follow the shards.
+  public var pinned: UInt64 = 0
   /// When it was made, UTC milliseconds.
   public var created: Milliseconds
   /// The newest event time in it or before.
@@ -84,6 +90,8 @@ public struct VersionContent: Sendable {
   }
 
   static let magic: UInt32 = 0x5649_5547
+  /// The format written; the one before it is read too.
+  static let format: UInt16 = 2
 
   init(
     number: UInt64, basePart: (index: Int, count: Int)?, created: Milliseconds, newestEventTime: Milliseconds,
@@ -108,9 +116,10 @@ public struct VersionContent: Sendable {
   public func encoded(halfPrecision: Bool) -> Blob {
     var writer = ByteWriter(capacity: 4096)
     writer.append(Self.magic)
-    writer.append(UInt16(1))
-    writer.append(UInt16(basePart == nil ? 0 : 1))
+    writer.append(Self.format)
+    writer.append(UInt16((basePart == nil ? 0 : 1) | (continues ? 2 : 0) | (isReturn ? 4 : 0)))
     writer.append(number)
+    writer.append(pinned)
     writer.append(UInt32(basePart?.index ?? 0))
     writer.append(UInt32(basePart?.count ?? 0))
     writer.append(created)
@@ -176,13 +185,55 @@ public struct VersionContent: Sendable {
       throw .invalid(field: "checksum", value: String(computed, radix: 16), expected: String(stored, radix: 16))
     }
     reader = ByteReader(reader.blob, range: start..<(start + reader.remaining - 4))
+    var counts = SectionCounts()
+    try self.init(headOf: &reader, counts: &counts)
+    arrivals = try reader.view(ArrivalCount.self, count: counts.arrivals).array
+    for _ in 0..<counts.tables { tables.append(try Self.readTable(&reader)) }
+    for _ in 0..<counts.tensors {
+      let name = try reader.string()
+      let count = Int(try reader.read(UInt32.self))
+      try reader.align()
+      tensors.append(TensorChange(name: name, values: try reader.view(Float.self, count: count).array))
+    }
+  }
+
+  /// Whether some bytes are a version's as they were written.
+  static func isWhole(_ blob: Blob) -> Bool {
+    guard blob.count >= 8 else { return false }
+    var tail = ByteReader(blob, range: blob.count - 4..<blob.count)
+    return (try? tail.read(UInt32.self)) == ByteReader(blob).checksumOfAllBut(last: 4)
+  }
+
+  /// The most bytes that can come before the arrivals.
+  static let headBytes = 128 + 16 * 4096
+
+  /// Reads only what comes before the arrivals, tables and tensors, from the beginning of a version's bytes.
+  ///
+  /// The checksum is not looked at: for lists, not for what is applied.
+  init(head bytes: ByteReader) throws(DecodeError) {
+    var reader = bytes
+    var counts = SectionCounts()
+    try self.init(headOf: &reader, counts: &counts)
+  }
+
+  private struct SectionCounts {
+    var arrivals = 0
+    var tables = 0
+    var tensors = 0
+  }
+
+  private init(headOf reader: inout ByteReader, counts: inout SectionCounts) throws(DecodeError) {
     let magic = try reader.read(UInt32.self)
     let format = try reader.read(UInt16.self)
-    guard magic == Self.magic, format == 1 else {
-      throw .invalid(field: "version format", value: "\(format)", expected: "1")
+    guard magic == Self.magic, (1...Self.format).contains(format) else {
+      throw .invalid(field: "version format", value: "\(format)", expected: "1...\(Self.format)")
     }
-    let isBase = try reader.read(UInt16.self) & 1 == 1
+    let flags = try reader.read(UInt16.self)
+    let isBase = flags & 1 != 0
+    continues = flags & 2 != 0
+    isReturn = flags & 4 != 0
     number = try reader.read()
+    pinned = format == 1 ? 0 : try reader.read()
     let (part, parts) = (Int(try reader.read(UInt32.self)), Int(try reader.read(UInt32.self)))
     basePart = isBase ? (part, parts) : nil
     created = try reader.read()
@@ -190,21 +241,14 @@ public struct VersionContent: Sendable {
     exampleCount = try reader.read()
     totals = try reader.read()
     let shardCount = try reader.count("shards", limit: 4096)
-    let arrivalCount = try reader.count("arrivals", limit: 1 << 24)
-    let tableCount = try reader.count("tables", limit: WireProtocol.sectionLimit)
-    let tensorCount = try reader.count("tensors", limit: WireProtocol.sectionLimit)
+    counts.arrivals = try reader.count("arrivals", limit: 1 << 24)
+    counts.tables = try reader.count("tables", limit: WireProtocol.sectionLimit)
+    counts.tensors = try reader.count("tensors", limit: WireProtocol.sectionLimit)
     epochs = try reader.view(UInt64.self, count: shardCount).array
     identities = try reader.view(UInt64.self, count: shardCount).array
-    arrivals = try reader.view(ArrivalCount.self, count: arrivalCount).array
+    arrivals = []
     tables = []
-    for _ in 0..<tableCount { tables.append(try Self.readTable(&reader)) }
     tensors = []
-    for _ in 0..<tensorCount {
-      let name = try reader.string()
-      let count = Int(try reader.read(UInt32.self))
-      try reader.align()
-      tensors.append(TensorChange(name: name, values: try reader.view(Float.self, count: count).array))
-    }
   }
 
   private static func readTable(_ reader: inout ByteReader) throws(DecodeError) -> TableChange {

@@ -10,6 +10,7 @@ extension PeerRole {
     case .operator: "operator"
     case .replica: "replica"
     case .shard: "shard"
+    case .application: "application"
     }
   }
 }
@@ -24,8 +25,9 @@ extension Opcode {
     case .scan: role == .sync || role == .operator
     // It lets a shard drop blocks, so reading is not all it does.
     case .blocksSince: role == .sync
-    case .forget, .digest, .inspect, .checkpoint, .publish: role == .operator
+    case .forget, .digest, .inspect, .checkpoint, .publish, .versions, .pin, .resume: role == .operator
     case .follow: role == .replica
+    case .rows: role == .application || role == .operator
     // Servers send these; nobody asks for them.
     case .durable, .version: false
     }

@@ -14,6 +14,8 @@ public enum PeerRole: UInt16, Sendable, CaseIterable {
   case replica = 4
   /// Serves; asks nothing but how others are.
   case shard = 5
+  /// Looks rows up on replicas.
+  case application = 6
 }
 
 /// Opens a conversation; also asks where the shard stands in some chains.

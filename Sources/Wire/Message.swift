@@ -61,6 +61,14 @@ public enum Opcode: UInt16, Sendable, CaseIterable {
   case version = 33
   /// Asks sync to publish a version at once.
   case publish = 34
+  /// Asks sync which versions it keeps.
+  case versions = 35
+  /// Asks sync to return all replicas to a version and to keep them there.
+  case pin = 36
+  /// Asks sync to go on from a pinned version to the newest state.
+  case resume = 37
+  /// Asks a replica for rows by id.
+  case rows = 48
 }
 
 /// The 16 bytes a message begins with.
@@ -201,6 +209,14 @@ public enum PlainMessage {
   public static func empty(_ opcode: Opcode, _ kind: MessageHeader.Kind = .request, request: UInt64) -> Blob {
     var writer = ByteWriter(capacity: 16)
     MessageHeader(opcode, kind, request: request).encode(into: &writer)
+    return writer.finish()
+  }
+
+  /// A request whose body is one number.
+  static func number(_ opcode: Opcode, _ number: UInt64, request: UInt64) -> Blob {
+    var writer = ByteWriter(capacity: 24)
+    MessageHeader(opcode, request: request).encode(into: &writer)
+    writer.append(number)
     return writer.finish()
   }
 

@@ -21,7 +21,7 @@ struct Bench: ParsableCommand {
       """,
     subcommands: [
       BenchTable.self, BenchPull.self, BenchPush.self, BenchCheckpoint.self, BenchRecovery.self, BenchTrain.self,
-      BenchServe.self,
+      BenchSync.self, BenchServe.self, BenchServer.self,
     ])
 }
 
@@ -169,7 +169,7 @@ struct BenchRecovery: ParsableCommand {
   }
 }
 
-struct BenchServe: ParsableCommand {
+struct BenchServer: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "server", abstract: "The server's process of a benchmark.", shouldDisplay: false)
   @OptionGroup var options: PullPushOptions
@@ -183,7 +183,7 @@ struct BenchServe: ParsableCommand {
     guard getppid() == parent else { throw ExitCode(1) }
     var settings = try options.settings()
     settings.journalDirectory = journal
-    try reporting { try BenchServer(settings, service: service, endpoint: endpoint).run() }
+    try reporting { try Benchmarking.BenchServer(settings, service: service, endpoint: endpoint).run() }
   }
 }
 

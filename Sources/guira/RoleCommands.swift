@@ -90,8 +90,22 @@ struct TrainerCommand: ParsableCommand {
 
 struct SyncCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "sync", abstract: "Runs the process that ships versions to replicas.",
-    discussion: "Example:\n  guira sync --config cluster.yaml --state /var/lib/guira")
+    commandName: "sync", abstract: "Runs the process that ships versions to replicas, and steers it.",
+    discussion: """
+      Without a subcommand it runs the process; the others ask the one that runs.
+
+      Examples:
+        guira sync --config cluster.yaml --state /var/lib/guira
+        guira sync rollback --to 812
+      """,
+    subcommands: [
+      SyncRun.self, SyncList.self, SyncShow.self, SyncRollback.self, SyncPause.self, SyncResume.self,
+    ], defaultSubcommand: SyncRun.self)
+}
+
+struct SyncRun: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "run", abstract: "Runs the process that ships versions to replicas.")
   @OptionGroup var options: RoleOptions
   func run() throws { try options.run(.sync) }
 }

@@ -8,7 +8,7 @@ import Sharding
 
 struct Explain: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Looks inside: why something is as it is.", subcommands: [ExplainRow.self])
+    abstract: "Looks inside: why something is as it is.", subcommands: [ExplainRow.self, ExplainPrediction.self])
 }
 
 struct ExplainRow: ParsableCommand {

@@ -8,7 +8,7 @@ import Wire
 /// What operators do with a running cluster and with its files, by the real command.
 @Suite("Operating", .serialized) struct OperatorTests {
   /// A cluster that has replayed some traffic and runs on.
-  private final class Running {
+  final class Running {
     let scratch: Scratch
     let process: Process
     let log: String

@@ -104,6 +104,12 @@ import Wire
         .encoded(request: 16),
       "checkpoint": CheckpointRequest(name: "mine").encoded(request: 18),
       "publish": PublishRequest(dense: true).encoded(request: 17),
+      "versions": VersionsRequest().encoded(request: 19), "pin": PinRequest(version: 812).encoded(request: 20),
+      "resume": PlainMessage.empty(.resume, request: 21),
+      "rows": RowsRequest.encoded(table: "user", ids: [9, 10], request: 22),
+      "rows-reply": RowsReply.encoded(
+        request: 22, version: 812, newestEventTime: 1_700_000_000_000, lag: 1500, width: 2, numbers: .float32,
+        found: [1, 0], weights: [1, -0.5, 0, 0]),
       "error": ErrorReply(.gap, "behind", position: Position(low: 20), generation: 5).encoded(
         opcode: .push, request: 8),
     ]

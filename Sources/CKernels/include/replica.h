@@ -11,7 +11,7 @@ typedef struct {
   uint64_t secret;    // mixed into ids before hashing, so that no stranger can make ids collide
   uint32_t bits;
   uint32_t slab_bits;
-  uint32_t stride;    // 8-byte words per row: the id, then the weights
+  uint32_t stride;    // 8-byte words per row: the id, the stamp of its last write, then the weights
   uint32_t dimension; // weights per row
   uint32_t half;      // 1 when weights are stored as float16
 } guira_replica;
@@ -21,12 +21,15 @@ typedef struct {
 size_t guira_replica_read(
   const guira_replica *table, const uint64_t *ids, size_t count, const float *fallback, float *out, uint8_t *found);
 
-// Writer. Writes each id's weights into the unused row fresh[i] and then makes that row the id's. replaced[i] becomes
+// Reader. The stamp of each id's last write; 0 where the id is absent.
+void guira_replica_stamps(const guira_replica *table, const uint64_t *ids, size_t count, uint64_t *stamps);
+
+// Writer. Writes each id's weights, with a stamp, into the unused row fresh[i] and then makes that row the id's. replaced[i] becomes
 // the row the id had before, or -1. There must be a free slot for every id. Returns how many ids are new; *reused is
 // raised by the tombstones that new ids took.
 size_t guira_replica_apply(
-  const guira_replica *table, const uint64_t *ids, const float *weights, size_t count, const uint32_t *fresh,
-  int64_t *replaced, size_t *reused);
+  const guira_replica *table, const uint64_t *ids, const float *weights, size_t count, uint64_t stamp,
+  const uint32_t *fresh, int64_t *replaced, size_t *reused);
 
 // Writer. Leaves a tombstone for each id that is there; replaced[i] becomes the row it had, or -1. Returns how many were.
 size_t guira_replica_remove(const guira_replica *table, const uint64_t *ids, size_t count, int64_t *replaced);

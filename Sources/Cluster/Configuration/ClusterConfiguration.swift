@@ -99,6 +99,11 @@ public struct ClusterSettings: Sendable, Equatable, Settings {
   ///
   /// Default 127.0.0.1; other than loopback needs keys.
   public var host = "127.0.0.1"
+  /// Where others find a role with `tcp`, when roles have hosts of their own: a name in which `{role}` and `{index}`
+  /// stand for the role's; nil for `host`.
+  ///
+  /// Default nil. Roles still listen on `host`, 0.0.0.0 say.
+  public var peers: String?
   /// The first of the ports used with `tcp`, one for each role that listens.
   ///
   /// Default 8600.
@@ -116,6 +121,7 @@ public struct ClusterSettings: Sendable, Equatable, Settings {
     section.value("seed", &seed, .integer(0...UInt64(Int64.max)))
     section.value("transport", &transport, .word)
     section.value("host", &host, .host)
+    section.value("peers", &peers, Scalar.hostPattern.orWord("none"))
     section.value("basePort", &basePort, .integer(1024...64_000))
     section.value("durability", &durability, .word)
   }

@@ -78,6 +78,11 @@ extension ClusterConfiguration {
         "replicas.staleAfter", "is not longer than sync.sparseEvery",
         "use several times that interval, or replicas are never ready")
     }
+    if sync.versionBytes != nil, replicas.visibility == .consistent {
+      binding.report(
+        "sync.versionBytes", "cuts versions, and replicas.visibility is consistent",
+        "use one of the two: a version that is cut holds no consistent state")
+    }
     if streams.impressions.partitions != streams.actions.partitions {
       binding.report(
         "streams.actions.partitions", "is not the same as streams.impressions.partitions",

@@ -196,6 +196,19 @@ extension Scalar where Value == String {
       }, write: { $0 })
   }
 
+  /// A host name in which `{role}` and `{index}` may stand for a role's.
+  static var hostPattern: Scalar {
+    Scalar(
+      read: { (text: String) throws(Refusal) -> String in
+        let sample = text.replacing("{role}", with: "shard").replacing("{index}", with: "0")
+        guard (try? Scalar<String>.host.read(sample)) != nil else {
+          throw Refusal(
+            fault: "is '\(text.prefix(80))'", advice: "use a name such as guira-{role}-{index}.guira-{role}, or none")
+        }
+        return text
+      }, write: { $0 })
+  }
+
   /// The path of a file or directory.
   static var path: Scalar {
     Scalar(

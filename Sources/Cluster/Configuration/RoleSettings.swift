@@ -1,5 +1,7 @@
 // How many processes of each role there are, and what bounds them.
 
+public import Serving
+
 /// How numbers travel.
 public enum Precision: String, Sendable, CaseIterable, Codable {
   /// As the shards hold them.
@@ -101,6 +103,10 @@ public struct SyncSettings: Sendable, Equatable, Settings {
   ///
   /// Default 1h.
   public var keepVersions: Duration = .seconds(3600)
+  /// Most bytes of rows in one version; what moved most goes first, the rest with the next ones.
+  ///
+  /// Default nil: all that changed. Sync then remembers the rows it shipped.
+  public var versionBytes: Int?
 
   /// The defaults.
   public init() {}
@@ -110,6 +116,7 @@ public struct SyncSettings: Sendable, Equatable, Settings {
     section.value("denseEvery", &denseEvery, .duration(.seconds(1) ... .seconds(30 * 86_400)))
     section.value("denseAt", &denseAt, .timeOfDay)
     section.value("precision", &precision, .word)
+    section.value("versionBytes", &versionBytes, Scalar.size(1024...1 << 40).orWord("none"))
     section.value("keepVersions", &keepVersions, .duration(.zero ... .seconds(30 * 86_400)))
   }
 }
@@ -132,6 +139,10 @@ public struct ReplicasSettings: Sendable, Equatable, Settings {
   ///
   /// Default 5m: several times `sync.sparseEvery`.
   public var staleAfter: Duration = .seconds(300)
+  /// When readers see the rows of a version: `relaxed`, one by one as they are applied, or `consistent`, all at once.
+  ///
+  /// Default `relaxed`. `consistent` holds the rows of one version twice while it is applied.
+  public var visibility = RowVisibility.relaxed
   /// Whether rows are held in float16: half the memory, 3 digits.
   ///
   /// Default false.
@@ -145,6 +156,7 @@ public struct ReplicasSettings: Sendable, Equatable, Settings {
     section.value("host", &host, .host)
     section.value("port", &port, .integer(1...65_000))
     section.value("staleAfter", &staleAfter, .duration(.seconds(1) ... .seconds(7 * 86_400)))
+    section.value("visibility", &visibility, .word)
     section.value("halfPrecision", &halfPrecision, .flag)
   }
 }

@@ -10,8 +10,8 @@ internal import Wire
 public final class ClusterOperator {
   private let plan: ClusterPlan
   private let paths: StatePaths
-  private let endpoints: Endpoints
-  private let context: LinkContext
+  let endpoints: Endpoints
+  let context: LinkContext
 
   /// Speaks to the cluster whose state is at `paths`.
   public init(_ configuration: ClusterConfiguration, paths: StatePaths) throws {

@@ -112,6 +112,7 @@ public struct ClusterPlan: Sendable {
     options.denseEvery = configuration.sync.denseEvery
     options.denseAt = configuration.sync.denseAt
     options.halfPrecision = configuration.sync.precision == .float16
+    options.versionBytes = configuration.sync.versionBytes
     options.keepVersions = configuration.sync.keepVersions
     return options
   }

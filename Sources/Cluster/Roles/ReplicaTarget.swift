@@ -25,9 +25,10 @@ final class ReplicaTarget: VersionTarget, Sendable {
 
   func beginBase() { store.beginBase() }
 
-  func apply(_ change: TableChange) throws {
+  func apply(_ change: TableChange, of version: VersionContent) throws {
     // A table the configuration of this replica does not have is another model's: nothing here reads it.
     guard let table = tableIndex[change.table] else { return }
+    store.begin(version: version.number, created: version.created)
     try store.remove(table: table, ids: change.tombstones.span)
     try store.apply(table: table, ids: change.ids.span, weights: change.weights.span)
   }
@@ -44,17 +45,24 @@ final class ReplicaTarget: VersionTarget, Sendable {
     }
   }
 
-  func commitBase(_ version: VersionContent) throws { try store.commitBase(Self.info(version)) }
+  func commitBase(_ version: VersionContent) throws {
+    try store.commitBase(Self.info(version))
+    recordServable(version)
+  }
 
   func publish(_ version: VersionContent) throws {
     try store.publish(Self.info(version))
+    recordServable(version)
+  }
+
+  private func recordServable(_ version: VersionContent) {
     store.recordServable(arrivals: version.arrivals.map { ($0.arrival, $0.count) })
   }
 
   private static func info(_ version: VersionContent) -> VersionInfo {
     VersionInfo(
       number: version.number, newestEventTime: version.newestEventTime, modelStep: version.exampleCount,
-      shardEpochs: version.epochs, appliedAt: Clocks.wall())
+      shardEpochs: version.epochs, appliedAt: Clocks.wall(), created: version.created)
   }
 
   /// The digest of what is served.

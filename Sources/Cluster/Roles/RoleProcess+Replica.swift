@@ -1,4 +1,4 @@
-// A replica: a thread that follows sync, a thread that answers operators' questions, and the HTTP server.
+// A replica: a thread that follows sync, one that answers questions over ZeroMQ, and the HTTP server.
 
 internal import Base
 internal import Serving
@@ -9,7 +9,8 @@ internal import Wire
 extension RoleProcess {
   func runReplica(_ board: StatusBoard) throws {
     let configuration = plan.configuration
-    let store = try ReplicaStore(tables: plan.replicaTables, models: plan.servedModels)
+    let store = try ReplicaStore(
+      tables: plan.replicaTables, models: plan.servedModels, visibility: configuration.replicas.visibility)
     let predictor = try Predictor(store: store, schema: configuration.eventSchema)
     let http = endpoints.http(replica: instance.index)
     var options = ReplicaServerOptions(port: http.port)
@@ -18,11 +19,11 @@ extension RoleProcess {
     let server = try ReplicaServer(options: options, predictor: predictor, logger: logger)
     defer { server.stop() }
     let target = ReplicaTarget(plan, store: store)
-    let questions = QuestionServer(endpoint: endpoints.replica(instance.index), security: security) { opcode in
-      opcode == .digest ? target.digest() : nil
-    }
+    let questions = QuestionServer(
+      endpoint: endpoints.listening(endpoints.replica(instance.index)), security: security, store: store,
+      digest: target.digest)
     let questionFailure = Mutex<(any Error)?>(nil)
-    let link = ReplicaLink(endpoint: endpoints.sync, replica: instance.index, security: security)
+    let link = ReplicaLink(endpoint: syncEndpoint, replica: instance.index, security: security)
     let thread = OwnedThread(named: "questions") {
       do { try questions.run() } catch {
         questionFailure.withLock { $0 = error }
@@ -60,61 +61,13 @@ extension RoleProcess {
     report.counters[StatusKey.bytes] = Double(statistics.tables.reduce(0) { $0 + $1.bytes })
     report.counters[StatusKey.version] = Double(statistics.version?.number ?? 0)
     for (name, count) in questions.refused { report.counters[name] = Double(count) }
+    if let lag = statistics.lag { report.counters["lagSeconds"] = lag.inSeconds }
+    report.counters["rowRequests"] = Double(questions.answeredLookups)
     report.counters["rejectedVersions"] = Double(follower.rejected.count)
     if statistics.freshness.count > 0 {
       report.counters[StatusKey.freshnessP50] = Double(statistics.freshness.quantile(0.5)) / 1000
       report.counters[StatusKey.freshnessP99] = Double(statistics.freshness.quantile(0.99)) / 1000
     }
     return report
-  }
-}
-
-/// Answers digests at an endpoint, on the thread that calls `run`.
-final class QuestionServer: Sendable {
-  private let endpoint: String
-  private let security: LinkSecurity?
-  private let forbidden = Atomic<UInt64>(0)
-  private let refusals = Mutex(LinkRefusals())
-  private let answer: @Sendable (Opcode) -> DigestReply?
-  private let isStopping = Atomic<Bool>(false)
-
-  init(endpoint: String, security: LinkSecurity?, answer: @escaping @Sendable (Opcode) -> DigestReply?) {
-    self.endpoint = endpoint
-    self.security = security
-    self.answer = answer
-  }
-
-  func stop() { isStopping.store(true, ordering: .relaxed) }
-
-  /// Who was refused, by the names that status shows.
-  var refused: [String: UInt64] {
-    var counters = refusals.withLock { $0.counters }
-    let forbidden = forbidden.load(ordering: .relaxed)
-    if forbidden > 0 { counters["forbidden"] = forbidden }
-    return counters
-  }
-
-  func run() throws {
-    let socket = try Socket(.router, context: LinkContext(security))
-    try socket.bind(endpoint)
-    while !isStopping.load(ordering: .relaxed) {
-      while let (peer, message) = try socket.receive() {
-        var reader = ByteReader(message)
-        guard let peer, let header = try? MessageHeader(decoding: &reader) else { continue }
-        if let role = peer.role, !header.opcode.isAllowed(to: role) {
-          forbidden.add(1, ordering: .relaxed)
-          let error = ErrorReply.forbidden(header.opcode, to: role)
-          _ = socket.send(error.encoded(opcode: header.opcode, request: header.request), to: peer)
-        } else if let digest = answer(header.opcode) {
-          _ = socket.send(digest.encoded(request: header.request), to: peer)
-        } else {
-          let error = ErrorReply(.malformed, "a replica answers 'digest' here, not '\(header.opcode)'")
-          _ = socket.send(error.encoded(opcode: header.opcode, request: header.request), to: peer)
-        }
-      }
-      let now = socket.refusals
-      refusals.withLock { $0 = now }
-      socket.wait(timeout: .milliseconds(50))
-    }
   }
 }

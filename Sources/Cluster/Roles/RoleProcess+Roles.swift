@@ -22,7 +22,8 @@ extension RoleProcess {
   func runShard(_ board: StatusBoard, onServer: (ShardServer) -> Void) throws {
     guira_keep_freed_memory()
     var options = ShardServerOptions(
-      shard: plan.shard(instance.index), endpoint: endpoints.shard(instance.index), directory: directory)
+      shard: plan.shard(instance.index), endpoint: endpoints.listening(endpoints.shard(instance.index)),
+      directory: directory)
     options.isDurable = plan.configuration.cluster.durability == .epoch
     options.keepCheckpoints = plan.configuration.shards.keepCheckpoints
     options.acceptLoss = acceptLoss
@@ -161,7 +162,7 @@ extension RoleProcess {
 
   func runSync(_ board: StatusBoard) throws {
     var options = SyncServerOptions(
-      sync: plan.sync, shardEndpoints: try shardEndpoints(), endpoint: endpoints.sync,
+      sync: plan.sync, shardEndpoints: try shardEndpoints(), endpoint: endpoints.listening(endpoints.sync),
       directory: "\(directory)/versions")
     options.security = security
     let server = SyncServer(options)
@@ -173,6 +174,10 @@ extension RoleProcess {
       report.counters[StatusKey.version] = Double(status.newest)
       for (name, value) in status.counters { report.counters[name] = Double(value) }
       report.counters["versions"] = Double(status.totals.versions)
+      report.counters["pinned"] = Double(status.pinned)
+      report.counters["waitingRows"] = Double(status.waiting.rows)
+      report.counters["waitingSeconds"] = Double(status.waiting.milliseconds) / 1000
+      report.counters["lagSeconds"] = Double(status.lagMilliseconds) / 1000
       report.counters["versionRows"] = Double(status.totals.rows)
       report.counters["versionBytes"] = Double(status.totals.bytes)
       if status.freshness.count > 0 {

@@ -56,6 +56,9 @@ public struct RoleProcess: Sendable {
   /// Where this role's own files are.
   public var directory: String { paths.directory(instance) }
 
+  /// Where this process finds sync: where it serves, unless `GUIRA_SYNC` names another endpoint, such as a proxy's.
+  var syncEndpoint: String { ProcessInfo.processInfo.environment["GUIRA_SYNC"] ?? endpoints.sync }
+
   /// Where this process finds the shards: where they serve, unless `GUIRA_SHARDS` names other endpoints, one per shard
   /// and separated by commas, such as those of a proxy (docs/chaos.md).
   func shardEndpoints() throws(StateError) -> [String] {

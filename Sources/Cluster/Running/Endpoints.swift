@@ -7,6 +7,7 @@ internal import Base
 public struct Endpoints: Sendable, Equatable {
   private let transport: ClusterSettings.Transport
   private let host: String
+  private let peers: String?
   private let basePort: Int
   private let shardCount: Int
   private let trainerCount: Int
@@ -21,6 +22,7 @@ public struct Endpoints: Sendable, Equatable {
   public init(_ configuration: ClusterConfiguration, socketDirectory: String) {
     transport = configuration.cluster.transport
     host = configuration.cluster.host
+    peers = configuration.cluster.peers
     basePort = configuration.cluster.basePort
     shardCount = configuration.shards.count
     trainerCount = configuration.trainers.count
@@ -59,19 +61,31 @@ public struct Endpoints: Sendable, Equatable {
   }
 
   /// The address replica `index` answers HTTP on, `host` and `port`.
-  public func http(replica index: Int) -> (host: String, port: Int) { (httpHost, httpPort + index) }
+  public func http(replica index: Int) -> (host: String, port: Int) { (httpHost, port(replica: index)) }
+
+  /// Replicas on one host need a port each.
+  private func port(replica index: Int) -> Int { peers == nil ? httpPort + index : httpPort }
 
   /// The URL a client on this machine asks replica `index` at.
   public func url(replica index: Int) -> String {
     let reachable = httpHost == "0.0.0.0" ? "127.0.0.1" : httpHost == "::" ? "::1" : httpHost
-    return "http://\(reachable.contains(":") ? "[\(reachable)]" : reachable):\(httpPort + index)"
+    return "http://\(reachable.contains(":") ? "[\(reachable)]" : reachable):\(port(replica: index))"
   }
 
   private func address(_ instance: RoleInstance, port: Int) -> String {
     switch transport {
-    case .ipc, .inproc: "ipc://\(socketDirectory)/\(instance.directoryName)"
-    case .tcp: "tcp://\(host):\(basePort + port)"
+    case .ipc, .inproc: return "ipc://\(socketDirectory)/\(instance.directoryName)"
+    case .tcp:
+      let name = peers?.replacing("{role}", with: instance.role.rawValue).replacing(
+        "{index}", with: "\(instance.index)")
+      return "tcp://\(name ?? host):\(basePort + port)"
     }
+  }
+
+  /// Where a role listens that others find at `endpoint`: the same, unless roles have names of their own.
+  public func listening(_ endpoint: String) -> String {
+    guard transport == .tcp, peers != nil, let port = endpoint.split(separator: ":").last else { return endpoint }
+    return "tcp://\(host):\(port)"
   }
 
   /// How many ports a cluster takes from `basePort` on with tcp.
