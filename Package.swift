@@ -110,7 +110,7 @@ let package = Package(
     .executableTarget(
       name: "guira",
       dependencies: [
-        "Base", "Benchmarking", "CKernels", "Cluster", "Embeddings", "Sharding", "Streams",
+        "Base", "Benchmarking", "CKernels", "Cluster", "Embeddings", "Sharding", "Simulation", "Streams",
         .product(name: "ArgumentParser", package: "swift-argument-parser"), logging,
       ],
       swiftSettings: settings),

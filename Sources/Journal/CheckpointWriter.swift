@@ -93,6 +93,7 @@ public struct CheckpointWriter: ~Copyable, Sendable {
     guard isWhole else { throw .stopped(after: "the checkpoint \(name) met an error; begin another") }
     isWhole = false
     try writeOut()
+    FaultPoint.checkpointSyncing.passDuring()
     if durable { try file.sync(dataOnly: false) }
     isWhole = true
   }

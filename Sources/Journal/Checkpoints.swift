@@ -70,6 +70,7 @@ public enum Checkpoints {
     guard isValidName(name) else { throw .invalidName(name) }
     try files.layer.remove(files.manifest(name))
     if durable { try files.layer.makeNamesDurable(files.directory) }
+    FaultPoint.checkpointUnlisted.pass()
     for file in try files.layer.list(files.directory) where CheckpointFiles.owner(ofData: file) == name {
       try files.layer.remove("\(files.directory)/\(file)")
     }

@@ -84,10 +84,6 @@ struct SystemFiles: FileLayer {
   }
 
   func write(_ descriptor: Int32, _ bytes: RawSpan, at offset: Int) throws(FileError) -> Int {
-    if FaultPoint.blockTorn.isDue {
-      _ = unsafe bytes.withUnsafeBytes { unsafe pwrite(descriptor, $0.baseAddress, $0.count / 2, off_t(offset)) }
-      FaultPoint.blockTorn.die(after: .milliseconds(10))
-    }
     while true {
       let wrote = unsafe bytes.withUnsafeBytes { unsafe pwrite(descriptor, $0.baseAddress, $0.count, off_t(offset)) }
       if wrote > 0 { return wrote }
@@ -97,7 +93,7 @@ struct SystemFiles: FileLayer {
   }
 
   func sync(_ descriptor: Int32, dataOnly: Bool) throws(FileError) {
-    FaultPoint.blockSyncing.passDuring()
+    if dataOnly { FaultPoint.blockSyncing.passDuring() }
     // An interrupted fsync is a failed one: whether the error was already reported to us cannot be known.
     guard (dataOnly ? fdatasync(descriptor) : fsync(descriptor)) == 0 else { throw FileError(errno, "fsync") }
   }

@@ -131,7 +131,12 @@ public struct JournalWriter: ~Copyable, Sendable {
   public mutating func flush() throws(JournalError) {
     guard failure == nil else { throw stopped() }
     do throws(JournalError) {
-      try buffer.write(to: file, at: Label.byteCount + Int(written - currentFirst), counting: &written)
+      let place = Label.byteCount + Int(written - currentFirst)
+      if buffer.count > 0, FaultPoint.blockTorn.isDue {
+        try file.write(buffer.waiting.extracting(0..<buffer.count / 2), at: place)
+        FaultPoint.blockTorn.die(after: .milliseconds(10))
+      }
+      try buffer.write(to: file, at: place, counting: &written)
     } catch {
       throw note(error)
     }
