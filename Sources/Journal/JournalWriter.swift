@@ -49,15 +49,15 @@ public struct JournalWriter: ~Copyable, Sendable {
   public init(directory: String, options: JournalOptions = JournalOptions(), acceptLoss: Bool = false)
     throws(JournalError)
   {
-    let layer = SystemFiles()
+    let layer = FileLayers.layer(of: directory)
     let files = JournalFiles(directory: directory, layer: layer)
     do throws(FileError) { try layer.makeDirectory(directory) } catch { throw JournalError(error, directory) }
     try self.init(files: files, options: options, acceptLoss: acceptLoss, lock: try Self.lock(files))
   }
 
-  private static func lock(_ files: JournalFiles) throws(JournalError) -> FileLock {
+  private static func lock(_ files: JournalFiles) throws(JournalError) -> FileLock? {
     do throws(FileError) {
-      return try FileLock(path: files.lock)
+      return try files.layer.lock(files.lock)
     } catch {
       throw error.isWouldBlock ? .locked(directory: files.directory) : JournalError(error, files.lock)
     }
