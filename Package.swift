@@ -122,6 +122,12 @@ let package = Package(
       name: "ChaosTests",
       dependencies: ["Base", "Cluster", "Embeddings", "Journal", "Layers", "Sharding", "Streams", "Wire", "guira"],
       swiftSettings: testSettings),
+    // Mutated inputs for every decoder, with the address sanitizer: `make fuzz`.
+    .executableTarget(
+      name: "Fuzzing",
+      dependencies: ["Base", "Embeddings", "Joining", "Journal", "Layers", "Sharding", "Streams", "Syncing", "Wire"],
+      path: "Tests/Fuzzing", swiftSettings: testSettings),
+    .testTarget(name: "FuzzingTests", dependencies: ["Base", "Fuzzing"], swiftSettings: testSettings),
     .testTarget(name: "TidyTests", swiftSettings: testSettings),
   ],
   cLanguageStandard: .c17,

@@ -85,9 +85,9 @@ public struct VersionContent: Sendable {
 
   static let magic: UInt32 = 0x5649_5547
 
-  init(
+  package init(
     number: UInt64, basePart: (index: Int, count: Int)?, created: Milliseconds, newestEventTime: Milliseconds,
-    exampleCount: UInt64, totals: Totals, epochs: [UInt64], identities: [UInt64], arrivals: [ArrivalCount],
+    exampleCount: UInt64, totals: Totals = Totals(), epochs: [UInt64], identities: [UInt64], arrivals: [ArrivalCount],
     tables: [TableChange],
     tensors: [TensorChange]
   ) {
