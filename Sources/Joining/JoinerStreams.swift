@@ -41,10 +41,14 @@ public struct JournalJoinerStreams: JoinerStreams, Sendable {
   private let root: String
   private let consumer: String
   private let options: JournalOptions
+  private let keepBytes: UInt64
 
   /// Journals at `<root>/streams/<impressions|actions|examples|late>/<partition>`.
-  /// - Parameter consumer: the name under which the joiner notes how far it has read.
-  public init(root: String, consumer: String = "joiner", durable: Bool = true) {
+  /// - Parameters:
+  ///   - consumer: the name under which the joiner notes how far it has read.
+  ///   - keepBytes: how much of an output is kept behind its consumers, for shards that are restored.
+  public init(root: String, consumer: String = "joiner", durable: Bool = true, keepBytes: UInt64 = 0) {
+    self.keepBytes = keepBytes
     self.root = root
     self.consumer = consumer
     var options = JournalOptions()
@@ -95,6 +99,7 @@ public struct JournalJoinerStreams: JoinerStreams, Sendable {
   public func discard(
     _ output: JoinOutput, before position: Position, from sink: any RecordSink
   ) throws(StreamError) {
-    try (sink as? JournalSink)?.deleteRecords(before: position)
+    guard let sink = sink as? JournalSink, sink.synced.low > keepBytes else { return }
+    try sink.deleteRecords(before: min(position, Position(low: sink.synced.low - keepBytes)))
   }
 }

@@ -59,6 +59,28 @@ public enum Checkpoints {
     return reader.info
   }
 
+  /// Moves the files of a damaged checkpoint into `damaged` below the directory, where nothing counts them.
+  ///
+  /// A crash leaves it where it was, or data files without a manifest, which the next checkpoint deletes.
+  public static func setAside(directory: String, name: String) throws(JournalError) {
+    let files = CheckpointFiles(directory: directory, layer: SystemFiles())
+    let aside = "\(directory)/damaged"
+    let data = try files.layer.list(directory).filter { CheckpointFiles.owner(ofData: $0) == name }
+    do throws(FileError) {
+      try files.layer.makeDirectory(aside)
+      for file in [name + CheckpointFiles.manifestSuffix] + data {
+        try files.layer.rename("\(directory)/\(file)", to: "\(aside)/\(file)")
+      }
+    } catch { throw JournalError(error, aside) }
+    try files.layer.makeNamesDurable(directory)
+  }
+
+  /// The name of the checkpoint whose manifest is damaged.
+  public static func name(of damage: JournalDamage) -> String {
+    let file = damage.file.split(separator: "/").last ?? ""
+    return String(file.dropLast(CheckpointFiles.manifestSuffix.count))
+  }
+
   /// Deletes a checkpoint, damaged or not; no error when it is not there.
   ///
   /// A crash leaves it whole or not there.

@@ -1,6 +1,6 @@
 // Bringing an older state back, while the shard does not run: the checkpoint is read into a core, what was forgotten since
 // is taken out, and the result is written as the newest checkpoint of a journal with a new identity. The restore counts
-// when that checkpoint is finished; a crash before leaves the state as it was.
+// when that checkpoint is finished; a crash before leaves rows and positions as they were, under the new identity.
 
 public import Base
 internal import Embeddings
@@ -17,7 +17,8 @@ public struct SkipTo: Sendable, Equatable {
   /// Goes on where the checkpoint stood.
   public init() {}
 
-  func position(of chain: ChainKey) -> Position? { partitions[chain.partition] ?? all }
+  /// Where a partition goes on; nil for where the checkpoint stood.
+  public func position(partition: UInt64) -> Position? { partitions[partition] ?? all }
 }
 
 /// What a restore did.
@@ -50,7 +51,7 @@ public struct CheckpointRestore {
   /// - Parameters:
   ///   - name: a finished checkpoint of this shard.
   ///   - savesCurrent: whether the state that is left is first kept as a checkpoint of its own.
-  /// - Throws: `JournalError`, `RecoveryError`; the state is as before then.
+  /// - Throws: `JournalError`, `RecoveryError`; rows and positions are as before then.
   public func run(name: String, skipTo: SkipTo = SkipTo(), savesCurrent: Bool = true) throws -> RestoreSummary {
     _ = try Checkpoints.verify(directory: files.checkpoints, name: name)
     var last = try newestEpoch()
@@ -70,11 +71,10 @@ public struct CheckpointRestore {
     let core = CoreBox(ShardCore(options, incarnation: 1, identity: (0, 0)))
     try recovery.read(name, into: core)
     let epoch = core.core.status().durableEpoch
-    let forgotten = try readForgotten().filter { $0.epoch > epoch }
-    let erased = forgotten.reduce(0) { $0 + core.core.forgetAgain($1) }
+    let erased = core.core.recover(try ForgottenIDs.all(in: files))
     let before = core.core.chains
     core.core.beginAnew(after: max(last, epoch), skipTo)
-    let restored = try OfflineShard(core, writer: writer, files: files)
+    let restored = try OfflineShard(core, writer: writer, files: files, writesBlocks: false)
       .writeCheckpoint(named: "\(ShardCheckpoint.automaticPrefix)restored-\(max(last, epoch))")
     try deleteOthers(than: restored)
     try writer.writer.deleteSegments(before: restored.journalOffset)
@@ -99,7 +99,11 @@ public struct CheckpointRestore {
 
   /// Automatic checkpoints of what was before would be gone on from, with blocks that are no longer there.
   private func deleteOthers(than restored: ShardCheckpoint) throws {
-    for info in try Checkpoints.list(directory: files.checkpoints).checkpoints where info.name != restored.name {
+    let listing = try Checkpoints.list(directory: files.checkpoints)
+    for damage in listing.damaged {
+      try Checkpoints.setAside(directory: files.checkpoints, name: Checkpoints.name(of: damage))
+    }
+    for info in listing.checkpoints where info.name != restored.name {
       guard try ShardCheckpoint(reading: info.name, in: files).isAutomatic else { continue }
       try Checkpoints.delete(directory: files.checkpoints, name: info.name)
     }
@@ -111,6 +115,7 @@ public struct CheckpointRestore {
     for info in try Checkpoints.list(directory: files.checkpoints).checkpoints {
       newest = max(newest, try ShardCheckpoint(reading: info.name, in: files).epoch)
     }
+    for forgotten in try ForgottenIDs.all(in: files) { newest = max(newest, forgotten.epoch) }
     guard let bounds = try? JournalReader.bounds(directory: files.journal) else { return newest }
     do throws(JournalError) {
       var reader = try JournalReader(directory: files.journal, from: bounds.lowerBound)
@@ -123,23 +128,9 @@ public struct CheckpointRestore {
     }
     return newest
   }
-
-  private func readForgotten() throws -> [ForgottenIDs] {
-    guard Files.exists(files.forgotten) else { return [] }
-    var reader = try JournalReader(directory: files.forgotten, from: 0)
-    var forgotten: [ForgottenIDs] = []
-    while let record = try reader.next() { forgotten.append(try ForgottenIDs(record.payload)) }
-    return forgotten
-  }
 }
 
 extension ShardCore {
-  /// Erases ids once more; gives how many were there.
-  fileprivate mutating func forgetAgain(_ forgotten: ForgottenIDs) -> Int {
-    guard let index = tableIndex[forgotten.table] else { return 0 }
-    return tables[index].table.forget(forgotten.ids.span)
-  }
-
   /// Goes on with epochs that nobody has seen, from other positions where those are given.
   fileprivate mutating func beginAnew(after epoch: UInt64, _ skipTo: SkipTo) {
     openEpoch = epoch + 1
@@ -147,7 +138,7 @@ extension ShardCore {
     oldestRetained = openEpoch
     isChanged = true
     for key in chains.keys {
-      guard let position = skipTo.position(of: key) else { continue }
+      guard let position = skipTo.position(partition: key.partition) else { continue }
       chains[key]?.state.applied = position
       chains[key]?.state.durable = position
     }

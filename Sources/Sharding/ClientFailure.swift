@@ -13,6 +13,11 @@ public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
   /// The shard's tables, tensors or map are not what this client was configured with.
   case mismatch(shard: Int, String)
 
+  /// Whether acknowledged updates are lost.
+  public var isLoss: Bool {
+    if case .lostDurable = self { true } else { false }
+  }
+
   /// What happened, and what to do.
   public var description: String {
     switch self {
@@ -20,7 +25,7 @@ public enum ClientFailure: Error, Equatable, Sendable, CustomStringConvertible {
       "shard \(shard): generation \(generation) owns the partition now; this owner stops"
     case .lostDurable(let shard, let acknowledged, let found):
       "shard \(shard) had acknowledged position \(acknowledged) as durable and came back at \(found): updates are "
-        + "lost; restore its journal, or accept the loss with --accept-loss"
+        + "lost; restore its journal or a checkpoint, or start again to accept the loss"
     case .identityChanged(let shard): "shard \(shard) came back with another journal; claim anew"
     case .mismatch(let shard, let problem): "shard \(shard): \(problem)"
     }

@@ -15,7 +15,6 @@ struct DenseStore {
 
   /// By tensor index; nil for tensors of other shards.
   private(set) var entries: [Entry?]
-  private(set) var rejectedNonFinite: UInt64 = 0
 
   init(_ options: ShardOptions) {
     entries = options.tensors.map { tensor in
@@ -28,20 +27,26 @@ struct DenseStore {
     }
   }
 
-  mutating func apply(gradient: Span<Float>, to tensor: Int) {
+  /// Takes one gradient; false, and nothing changed, when it is not finite.
+  mutating func apply(gradient: Span<Float>, to tensor: Int) -> Bool {
     guard var entry = entries[tensor] else { preconditionFailure("tensor \(tensor) lives on another shard") }
     entries[tensor] = nil  // so that the arrays inside are changed in place
-    if entry.optimizer.apply(gradient: gradient, values: &entry.values, state: &entry.state, rateFactor: 1) {
-      entry.isChanged = true
-    } else {
-      rejectedNonFinite += 1
-    }
+    let isTaken = entry.optimizer.apply(
+      gradient: gradient, values: &entry.values, state: &entry.state, rateFactor: 1)
+    if isTaken { entry.isChanged = true }
     entries[tensor] = entry
+    return isTaken
   }
 
-  mutating func restore(tensor: Int, values: [Float], state: [Float]) {
+  /// - Throws: `RecoveryError` when the configuration has another shape or optimizer for the tensor.
+  mutating func restore(tensor: Int, values: [Float], state: [Float]) throws(RecoveryError) {
     guard var entry = entries[tensor] else { return }
-    guard entry.values.count == values.count, entry.state.count == state.count else { return }
+    guard entry.values.count == values.count, entry.state.count == state.count else {
+      throw RecoveryError(
+        description: "tensor '\(entry.options.tensor.name)' holds \(values.count) numbers and \(state.count) of its "
+          + "optimizer in the files, \(entry.values.count) and \(entry.state.count) in the configuration; compare "
+          + "the model's layers and denseOptimizer, or use another state directory")
+    }
     entry.values = values
     entry.state = state
     entries[tensor] = entry

@@ -2,28 +2,41 @@
 // state must not bring them back (DESIGN 3, "deletes that travel").
 
 internal import Base
+internal import Journal
+internal import Wire
 
 /// Ids of one table that were forgotten in one epoch.
 struct ForgottenIDs: Equatable, Sendable {
+  /// How far a chain had been applied.
+  struct Chain: Equatable, Sendable, BitwiseCopyable {
+    var key: ChainKey
+    var applied: Position
+  }
+
   /// The epoch that was open then.
   var epoch: UInt64
   var table: String
   var ids: [UInt64]
+  /// The chains of then: what they had sent must not bring the ids back when it is sent again.
+  var chains: [Chain]
 
   var encoded: Blob {
-    var writer = ByteWriter(capacity: 64 + 8 * ids.count)
+    var writer = ByteWriter(capacity: 64 + 8 * ids.count + 40 * chains.count)
     writer.append(epoch)
     writer.append(string: table)
     writer.append(UInt32(ids.count))
     writer.align()
     writer.append(array: ids)
+    writer.append(UInt64(chains.count))
+    writer.append(array: chains)
     return writer.finish()
   }
 
-  init(epoch: UInt64, table: String, ids: [UInt64]) {
+  init(epoch: UInt64, table: String, ids: [UInt64], chains: [Chain] = []) {
     self.epoch = epoch
     self.table = table
     self.ids = ids
+    self.chains = chains
   }
 
   init(_ record: ByteReader) throws(DecodeError) {
@@ -33,6 +46,20 @@ struct ForgottenIDs: Equatable, Sendable {
     let count = try reader.count("ids", limit: Int(Int32.max))
     try reader.align()
     ids = try reader.view(UInt64.self, count: count).array
+    let chainCount = try reader.read(UInt64.self)
+    guard chainCount <= UInt64(ShardCore.chainLimit) else {
+      throw .invalid(field: "chains", value: "\(chainCount)", expected: "at most \(ShardCore.chainLimit)")
+    }
+    chains = try reader.view(Chain.self, count: Int(chainCount)).array
     try reader.expectEnd()
+  }
+
+  /// All that a shard was told to forget, oldest first.
+  static func all(in files: ShardFiles) throws -> [ForgottenIDs] {
+    guard Files.exists(files.forgotten) else { return [] }
+    var reader = try JournalReader(directory: files.forgotten, from: 0)
+    var forgotten: [ForgottenIDs] = []
+    while let record = try reader.next() { forgotten.append(try ForgottenIDs(record.payload)) }
+    return forgotten
   }
 }

@@ -1,5 +1,7 @@
 // A core driven without threads and sockets: what it wants written is on the disk before the next step. Restores use it,
 // and benchmarks to make a shard's files.
+//
+// A restore writes no blocks: they would count before the checkpoint that they belong to.
 
 internal import Base
 internal import Journal
@@ -10,12 +12,15 @@ final class OfflineShard {
   private let core: CoreBox
   private let writer: JournalBox
   private let files: ShardFiles
+  private let writesBlocks: Bool
   private var checkpoint: CheckpointWriter?
 
-  init(_ core: CoreBox, writer: JournalBox, files: ShardFiles) {
+  /// - Parameter writesBlocks: whether blocks go to the journal too, or to checkpoints alone.
+  init(_ core: CoreBox, writer: JournalBox, files: ShardFiles, writesBlocks: Bool = true) {
     self.core = core
     self.writer = writer
     self.files = files
+    self.writesBlocks = writesBlocks
   }
 
   /// Applies a message; its answer is dropped.
@@ -51,9 +56,10 @@ final class OfflineShard {
     var place = 0
     while place < actions.count {
       switch actions[place] {
-      case .append(let record): try writer.writer.append(record.bytes)
+      case .append(let record):
+        if writesBlocks { try writer.writer.append(record.bytes) }
       case .sync(let epoch):
-        try writer.writer.sync()
+        if writesBlocks { try writer.writer.sync() }
         core.core.blockSynced(epoch: epoch, journalEnd: writer.writer.syncedEnd, into: &actions)
       case .checkpointBegin(let name): checkpoint = try CheckpointWriter(directory: files.checkpoints, name: name)
       case .checkpointSection(let section):

@@ -15,6 +15,9 @@ public struct RowChange: Sendable, Equatable {
     case removed
     /// It was as the checkpoint says.
     case checkpoint
+
+    /// A checkpoint is the state at the end of its epoch.
+    fileprivate var place: Int { self == .checkpoint ? 1 : 0 }
   }
 
   /// The epoch of the block.
@@ -45,7 +48,8 @@ public enum RowHistory {
     let start = try JournalReader.bounds(directory: files.journal).lowerBound
     var reader = try JournalReader(directory: files.journal, from: start)
     while let record = try reader.next() { try found.take(record.payload) }
-    return found.changes
+    // The blocks of before the checkpoint come behind it in the files.
+    return found.changes.sorted { ($0.epoch, $0.kind.place) < ($1.epoch, $1.kind.place) }
   }
 }
 

@@ -35,6 +35,11 @@ public enum ShardAudit {
     return reader.offset - bounds.lowerBound
   }
 
+  /// Whether there is a manifest of that name, damaged or not.
+  public static func isThere(checkpoint name: String, in files: ShardFiles) -> Bool {
+    Files.exists("\(files.checkpoints)/\(name).checkpoint")
+  }
+
   /// Deletes a checkpoint, damaged or not.
   public static func delete(checkpoint name: String, in files: ShardFiles) throws(JournalError) {
     try Checkpoints.delete(directory: files.checkpoints, name: name)

@@ -57,6 +57,9 @@ extension ShardCore {
     }
   }
 
+  /// Begins a checkpoint as soon as it can, though nobody asked for one.
+  mutating func wantCheckpoint() { wantedCheckpoints.append((CheckpointRequest(name: ""), [])) }
+
   /// Begins a checkpoint when one is due, and goes on with the one under way.
   mutating func workOnCheckpoint(now: Int64, isIdle: Bool, into actions: inout [ShardAction]) {
     if checkpoint == nil { beginCheckpointIfDue(now: now, into: &actions) }
@@ -143,6 +146,9 @@ extension ShardCore {
   public mutating func checkpointWritten(sections: Int) {
     checkpoint?.unwritten -= sections
   }
+
+  /// Says in status what is wrong with checkpoints, until one succeeds.
+  mutating func setCheckpointProblem(_ problem: String) { checkpointProblem = problem }
 
   /// The checkpoint under way is finished, or was given up with a reason.
   public mutating func checkpointEnded(_ result: Result<ShardCheckpoint, ErrorReply>, into actions: inout [ShardAction])

@@ -287,7 +287,7 @@ extension ShardCore {
       }
       let name = old.tensors[number].name
       guard let index = options.tensors.firstIndex(where: { $0.tensor.name == name }) else { return }
-      dense.restore(tensor: index, values: values.array, state: state.array)
+      try dense.restore(tensor: index, values: values.array, state: state.array)
     case .shape, .end:
       break
     }

@@ -203,15 +203,16 @@ extension ShardCore {
     try validate(push)
 
     for section in push.sections {
-      let counts = try box(section.table).table.push(
-        ids: section.ids.span, sightings: section.sightings.span, gradients: section.gradients.span,
-        eventTime: stamp.eventTime)
+      let counts = try apply(section, stamp: stamp)
       count("pushedRows", UInt64(section.ids.count))
       count("rejectedNonFinite", UInt64(counts.rejectedNonFinite))
       FaultPoint.pushHalf.pass()
     }
-    for tensor in push.tensors { dense.apply(gradient: tensor.values.span, to: tensor.tensor) }
+    for tensor in push.tensors where !dense.apply(gradient: tensor.values.span, to: tensor.tensor) {
+      count("rejectedNonFinite")
+    }
     chain.state.applied = stamp.end
+    ahead.passed(stamp.end, of: stamp.chain)
     let (examples, overflow) = chain.state.exampleCount.addingReportingOverflow(stamp.exampleCount)
     chain.state.exampleCount = overflow ? .max : examples
     chain.state.eventTime = max(chain.state.eventTime, stamp.eventTime)
@@ -227,6 +228,22 @@ extension ShardCore {
     isChanged = true
     count("pushes")
     return ChainReply(incarnation: incarnation, state: chain.state).encoded(.push, request: request)
+  }
+
+  private mutating func apply(_ section: IDSection, stamp: Stamp) throws -> PushCounts {
+    let box = try box(section.table)
+    let kept =
+      ahead.isEmpty
+      ? nil
+      : ahead.filtered(section, of: stamp.chain, from: stamp.previousEnd, width: box.shape.weightCount)
+    guard let kept else {
+      return box.table.push(
+        ids: section.ids.span, sightings: section.sightings.span, gradients: section.gradients.span,
+        eventTime: stamp.eventTime)
+    }
+    count("keptForgotten", UInt64(section.ids.count - kept.ids.count))
+    return box.table.push(
+      ids: kept.ids.span, sightings: kept.sightings.span, gradients: kept.gradients.span, eventTime: stamp.eventTime)
   }
 
   /// Refuses a push that does not fit the shard, before any of it is applied.
@@ -251,23 +268,6 @@ extension ShardCore {
             + "\(tensor.values.count) gradients")
       }
     }
-  }
-
-  private mutating func forget(
-    _ forget: IDsRequest, request: UInt64, peer: PeerID, actions: inout [ShardAction]
-  ) throws -> Blob? {
-    guard let index = tableIndex[forget.table] else {
-      throw ErrorReply(
-        .mismatch, "no table '\(forget.table)'; the tables are \(tables.map(\.shape.name).joined(separator: ", "))")
-    }
-    actions.append(.keepForgotten(ForgottenIDs(epoch: openEpoch, table: forget.table, ids: forget.ids).encoded))
-    let erased = tables[index].table.forget(forget.ids.span)
-    count("forgotten", UInt64(erased))
-    isChanged = true
-    wantsEarlyClose = true
-    awaiting.append(
-      Awaiting(peer: peer, request: request, epoch: openEpoch, opcode: .forget, text: "{\"erased\":\(erased)}"))
-    return nil
   }
 
   private func scan(_ scan: ScanRequest, request: UInt64) throws -> Blob {

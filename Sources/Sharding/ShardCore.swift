@@ -131,6 +131,8 @@ public struct ShardCore: ~Copyable {
   var mustClose = false
   /// Why pushes are refused for now; empty when they are not.
   public internal(set) var stall = ""
+  /// What was forgotten after the examples that are still to come; empty but after a restore or a loss.
+  var ahead = ForgottenAhead()
   var clients = LivingClients()
   /// What peers without keys said they are.
   var saidRoles: [PeerID: PeerRole] = [:]

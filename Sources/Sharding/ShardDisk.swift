@@ -19,6 +19,8 @@ enum DiskNews: Sendable {
   case written(sections: Int)
   /// The checkpoint is on the disk, and blocks before an offset are superfluous; or it was given up.
   case checkpoint(Result<ShardCheckpoint, ErrorReply>, deleteBefore: UInt64)
+  /// A checkpoint is on the disk, but what it makes superfluous could not be deleted, and why.
+  case kept(String)
 }
 
 /// The threads that write a shard's files.
@@ -211,9 +213,14 @@ final class ShardDisk {
         FaultPoint.checkpointWritten.pass()
         try writer.finish(manifest: Blob(manifest.json))
         FaultPoint.checkpointPublished.pass()
-        let offset = try retain(after: manifest)
+        var offset: UInt64 = 0
+        var problem = ""
+        do { offset = try retain(after: manifest) } catch {
+          problem = "what checkpoint '\(manifest.name)' makes superfluous cannot be deleted: \(error)"
+        }
         FaultPoint.checkpointPruned.pass()
         _ = news.put(.checkpoint(.success(manifest), deleteBefore: offset))
+        if !problem.isEmpty { _ = news.put(.kept(problem)) }
       }
     }
 

@@ -12,6 +12,8 @@ public struct RecoverySummary: Sendable, Equatable {
   public internal(set) var checkpointRows = 0
   /// Records of the journal that were replayed.
   public internal(set) var records = 0
+  /// Rows that were erased once more because they had been forgotten.
+  public internal(set) var forgottenAgain = 0
   /// The losses that were accepted, in words.
   public internal(set) var acceptedLosses: [String] = []
 }
@@ -37,23 +39,33 @@ struct ShardRecovery {
     var journal = journal
     // Every record that counts is verified when it is replayed.
     journal.verifiesAllWhenOpening = false
-    var passedOver: Set<String> = []
     while true {
       let writer = JournalBox(
         try JournalWriter(directory: files.journal, options: journal, acceptLoss: acceptLoss))
       note(writer.writer.recovery)
-      let core = CoreBox(
-        ShardCore(
-          options, incarnation: incarnation, identity: (writer.writer.identity.high, writer.writer.identity.low)))
       do {
-        let chosen = try newest(journal: writer.writer.start, passing: passedOver)
-        try read(chosen, journalFrom: max(chosen?.journalOffset ?? 0, writer.writer.start), into: core)
+        let chosen = try newest()
+        let start = writer.writer.start
+        let hole = hole(after: chosen, journal: start)
+        if let hole {
+          guard acceptLoss else { throw RecoveryError(description: hole) }
+          summary.acceptedLosses.append(hole)
+          // What was acknowledged is lost: nobody may go on from what they know of this journal (DESIGN 3.3).
+          try writer.writer.renewIdentity()
+        }
+        let identity = writer.writer.identity
+        let core = CoreBox(
+          ShardCore(options, incarnation: incarnation, identity: (identity.high, identity.low)))
+        try read(chosen, journalFrom: max(chosen?.journalOffset ?? 0, start), into: core)
+        summary.forgottenAgain = core.core.recover(try forgotten())
+        // Until there is a checkpoint without the hole, every start would have to accept it again.
+        if hole != nil { core.core.wantCheckpoint() }
         return (writer, core)
       } catch let lost as DamagedCheckpoint {
-        let other = try alternative(to: lost.name, passedOver, journal: writer.writer.start)
+        let other = try alternative(to: lost.name, journal: writer.writer.start)
         guard acceptLoss else { throw RecoveryError(description: "\(lost.damage); \(other)") }
         summary.acceptedLosses.append("\(lost.damage); \(other)")
-        passedOver.insert(lost.name)
+        try Checkpoints.setAside(directory: files.checkpoints, name: lost.name)
       } catch JournalError.damaged(let damage) {
         // The writer works out what would be lost, and gives it up when that was accepted.
         if journal.verifiesAllWhenOpening { throw JournalError.damaged(damage) }
@@ -77,23 +89,35 @@ struct ShardRecovery {
     var damage: JournalDamage
   }
 
-  /// The newest checkpoint; nil when there is none, and the journal holds every block.
-  private func newest(journal start: UInt64, passing passedOver: Set<String>) throws -> ShardCheckpoint? {
+  /// The newest checkpoint; nil when there is none.
+  private func newest() throws -> ShardCheckpoint? {
     let listing = try Checkpoints.list(directory: files.checkpoints)
-    for damage in listing.damaged where !passedOver.contains(damage.file) {
-      throw DamagedCheckpoint(name: damage.file, damage: damage)
+    if let damage = listing.damaged.first {
+      // It may have been the newest.
+      throw DamagedCheckpoint(name: Checkpoints.name(of: damage), damage: damage)
     }
-    if let newest = listing.checkpoints.last(where: { !passedOver.contains($0.name) }) {
-      do { return try manifest(of: newest.name) } catch JournalError.damaged(let damage) {
-        throw DamagedCheckpoint(name: newest.name, damage: damage)
-      }
+    guard let newest = listing.checkpoints.last else { return nil }
+    do { return try manifest(of: newest.name) } catch JournalError.damaged(let damage) {
+      throw DamagedCheckpoint(name: newest.name, damage: damage)
     }
-    guard start == 0 || acceptLoss else {
-      throw RecoveryError(
-        description: "\(files.checkpoints) has no checkpoint and the journal begins at offset \(start): older blocks "
-          + "were deleted. Restore a checkpoint, or start with --accept-loss to go on with what the journal has")
-    }
-    return nil
+  }
+
+  /// What is missing between a checkpoint and the journal, in words; nil when nothing is.
+  private func hole(after checkpoint: ShardCheckpoint?, journal start: UInt64) -> String? {
+    guard checkpoint?.journalOffset ?? 0 < start else { return nil }
+    let found =
+      checkpoint.map { "the newest checkpoint, '\($0.name)', goes on at journal offset \($0.journalOffset)" }
+      ?? "\(files.checkpoints) has no checkpoint"
+    return "\(found) and the journal begins at offset \(start): the blocks between are gone. Restore a checkpoint, or "
+      + "start with --accept-loss to go on without them"
+  }
+
+  /// What the shard was told to forget; its journal is cut where a crash or an accepted damage left it.
+  private mutating func forgotten() throws -> [ForgottenIDs] {
+    guard Files.exists(files.forgotten) else { return [] }
+    let kept = JournalBox(try JournalWriter(directory: files.forgotten, acceptLoss: acceptLoss))
+    note(kept.writer.recovery)
+    return try ForgottenIDs.all(in: files)
   }
 
   private func manifest(of name: String) throws -> ShardCheckpoint {
@@ -107,10 +131,8 @@ struct ShardRecovery {
   }
 
   /// What there is instead of a damaged checkpoint, in words.
-  private func alternative(to name: String, _ passedOver: Set<String>, journal start: UInt64) throws -> String {
-    let others = try Checkpoints.list(directory: files.checkpoints).checkpoints.filter {
-      $0.name != name && !passedOver.contains($0.name)
-    }
+  private func alternative(to name: String, journal start: UInt64) throws -> String {
+    let others = try Checkpoints.list(directory: files.checkpoints).checkpoints.filter { $0.name != name }
     guard let other = others.last, let manifest = try? ShardCheckpoint(reading: other.name, in: files) else {
       return start == 0
         ? "nothing is lost with --accept-loss: the journal holds every block"

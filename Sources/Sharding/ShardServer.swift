@@ -135,6 +135,7 @@ public final class ShardServer: Sendable {
     case .full(let problem): core.setStall(problem)
     case .failed(let problem): throw RecoveryError(description: problem)
     case .written(let sections): core.checkpointWritten(sections: sections)
+    case .kept(let problem): core.setCheckpointProblem(problem)
     case .checkpoint(let result, let offset):
       core.checkpointEnded(result, into: &actions)
       if offset > 0 { disk.deleteBlocks(before: offset) }

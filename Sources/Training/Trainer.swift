@@ -47,10 +47,12 @@ public struct TrainerStatus: Sendable {
   public var lagBytes: UInt64
 }
 
-/// A client error that ends the trainer; the supervisor starts it anew.
+/// An error that ends the trainer; it is started anew unless an operator must decide first.
 public struct TrainerFailure: Error, Sendable, CustomStringConvertible {
   /// What happened.
   public let description: String
+  /// Whether a trainer that begins anew would go on as if nothing had happened, though something is lost.
+  public var needsOperator = false
 }
 
 /// Runs one trainer until told to stop.
@@ -89,7 +91,9 @@ public final class Trainer: Sendable {
           didWork = true
         }
       }
-      if let failure = core.client.failure { throw TrainerFailure(description: failure.description) }
+      if let failure = core.client.failure {
+        throw TrainerFailure(description: failure.description, needsOperator: failure.isLoss)
+      }
       let now = Clocks.monotonic()
       core.client.tick(now: now)
       let isStopping = isStopping.load(ordering: .relaxed)
@@ -111,7 +115,7 @@ public final class Trainer: Sendable {
         }
       }
       if try core.work(now: now, isDry: isDry || isStopping, scores: &scores) { didWork = true }
-      if core.isBackedUp, now >= nextEarlyClose {
+      if core.isBufferFull, now >= nextEarlyClose {
         nextEarlyClose = now + 100_000_000
         core.client.askForEarlyClose()
       }
@@ -145,8 +149,15 @@ public final class Trainer: Sendable {
       let location = StreamLocation(root: options.streamRoot, stream: options.trainer.stream, partition: partition)
       // The joiner makes the stream; until then there is nothing to read.
       guard Files.exists(location.directory + "/head") else { return nil }
-      let source = try JournalSource(location, consumer: "trainer-\(options.trainer.modelName)", from: position)
-      return (partition, source)
+      do throws(StreamError) {
+        let source = try JournalSource(location, consumer: "trainer-\(options.trainer.modelName)", from: position)
+        return (partition, source)
+      } catch {
+        guard case .journal(.deleted(let wanted, let first)) = error else { throw error }
+        throw TrainerFailure(
+          description: "partition \(partition): the shards have applied the examples up to \(wanted), and those before "
+            + "\(first) were deleted; restore the shards again with --skip-to \(partition):\(first)")
+      }
     }
   }
 
@@ -168,7 +179,7 @@ public final class Trainer: Sendable {
     var message = core.client.waitsFor ?? ""
     if let refused { message = "shard \(refused) refuses this key; see `guira keys show`" }
     if message.isEmpty, sources.count < options.trainer.partitions.count { message = "waits for the joiner's stream" }
-    if message.isEmpty, core.isBackedUp { message = "waits until pushes are durable" }
+    if message.isEmpty, core.isBufferFull { message = "waits until pushes are durable" }
     var quality: [(task: String, auc: Double?, ne: Double?)] = []
     for (index, task) in options.trainer.model.tasks.enumerated() {
       let scores = core.windows[index].scores()

@@ -103,9 +103,13 @@ public struct TrainerCore: ~Copyable {
     return !(state.forming.map { isFull($0) } ?? false)
   }
 
-  /// Whether the trainer waits until kept pushes are durable, or acknowledged.
+  /// Whether the trainer waits until kept pushes are durable.
+  public var isBufferFull: Bool { client.keptBytes > options.pushBufferBytes }
+
+  /// Whether no further batch may be pulled for: its rows would be older than the staleness bound allows, or the buffer
+  /// is full.
   public var isBackedUp: Bool {
-    client.keptBytes > options.pushBufferBytes || client.batchesAhead > options.batchesAhead
+    isBufferFull || client.batchesAhead + pulling.count > options.batchesAhead
   }
 
   /// Takes one record of a partition, in order.
@@ -156,7 +160,7 @@ public struct TrainerCore: ~Copyable {
   /// - Returns: whether anything was done.
   public mutating func work(now: Int64, isDry: Bool, scores: inout ScoreLog) throws -> Bool {
     var didWork = false
-    for index in partitions.indices where pulling.count < 2 {
+    for index in partitions.indices where pulling.count < 2 && !isBackedUp {
       guard let batch = partitions[index].forming else { continue }
       guard isFull(batch) || now - batch.startedAt >= options.flushAfter.nanoseconds else { continue }
       partitions[index].forming = nil

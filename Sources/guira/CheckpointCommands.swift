@@ -197,9 +197,13 @@ struct CheckpointRestoreCommand: ParsableCommand {
       var directories: [ShardLock] = []
       for shard in numbers {
         directories.append(try ShardLock(shard, paths: shards.state.paths))
-        let found = try ShardAudit.checkpoints(in: cluster.files(ofShard: shard)).checkpoints.map(\.manifest.name)
-        guard found.contains(name) else {
-          throw Failure("shard \(shard) has no checkpoint '\(name)'; it has: \(found.joined(separator: ", "))")
+        let found = try ShardAudit.checkpoints(in: cluster.files(ofShard: shard)).checkpoints.map(\.manifest)
+        guard let manifest = found.first(where: { $0.name == name }) else {
+          throw Failure(
+            "shard \(shard) has no checkpoint '\(name)'; it has: \(found.map(\.name).joined(separator: ", "))")
+        }
+        for chain in manifest.chains {
+          if let problem = try cluster.problem(withStreamOf: chain, skipTo: skips()) { throw Failure(problem) }
         }
         try ShardAudit.verify(checkpoint: name, in: cluster.files(ofShard: shard))
       }
@@ -246,12 +250,13 @@ struct CheckpointDelete: ParsableCommand {
       for shard in numbers {
         let files = cluster.files(ofShard: shard)
         let names = try ShardAudit.checkpoints(in: files).checkpoints.map(\.manifest)
-        guard let manifest = names.first(where: { $0.name == name }) else {
+        let manifest = names.first { $0.name == name }
+        guard manifest != nil || ShardAudit.isThere(checkpoint: name, in: files) else {
           write("shard \(shard) has no checkpoint '\(name)'\n")
           continue
         }
-        // A recovery may need a shard's own ones; it deletes them itself.
-        guard !manifest.isAutomatic else {
+        // A recovery may need a shard's own ones; it deletes them itself, but for one whose manifest is damaged.
+        guard manifest?.isAutomatic != true else {
           throw Failure("'\(name)' is a checkpoint the shard keeps for its recovery; it deletes it itself")
         }
         try ShardAudit.delete(checkpoint: name, in: files)

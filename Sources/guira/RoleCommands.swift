@@ -44,7 +44,7 @@ struct RoleOptions: ParsableArguments {
     } catch {
       // Under a supervisor stderr is the log, and its last line what the operator is told.
       if ParentWatch.isSupervised { logger.critical("\((error as? Failure)?.message ?? "\(error)")") }
-      let code = (error as? Failure)?.code ?? (error is ConfigurationError ? ConfigurationError.exitCode : 1)
+      let code = (error as? Failure)?.code ?? Roles.exitCode(for: error)
       if ParentWatch.isSupervised { throw ExitCode(code) }
       throw Failure("\((error as? Failure)?.message ?? "\(error)")", code: code)
     }

@@ -143,7 +143,7 @@ struct Forget: ParsableCommand {
   @Argument(help: "The table, or model.table.") var table: String
   @Argument(help: "The ids: numbers, or the texts they are the hashes of.") var ids: [String]
   @OptionGroup var state: StateOption
-  @Flag(help: "Leave nothing of them on the shards' disks.") var compact = false
+  @Flag(help: "Leave nothing of their rows in the shards' blocks and checkpoints.") var compact = false
 
   func run() throws {
     try reporting {

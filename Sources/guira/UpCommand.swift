@@ -145,6 +145,8 @@ private struct ClusterRun {
           isReplaying = false
           if case .success(let report) = result, options.keepRunning {
             try publish(report)
+            // The player is over, and nobody is to wait for it in the status.
+            try? FileManager.default.removeItem(atPath: paths.status(RoleInstance(.player)))
             continue
           }
           isStopping = true

@@ -48,6 +48,17 @@ final class Scratch: Sendable {
     return (Supervisor(specs, options: options, status: StatePaths(scratch.path)) { _ = events.offer($0) }, events)
   }
 
+  @Test(arguments: [ConfigurationError.exitCode, ProcessEnding.needsOperator])
+  func `a process that only an operator can help is not started again, and all are stopped`(code: Int32) throws {
+    let script = "echo 'updates are lost' >&2; exit \(code)"
+    let (supervisor, events) = start([child(.shard, 0, "exec sleep 100"), child(.trainer, 0, script)])
+    var seen: [SupervisorEvent] = []
+    let message = next(events, &seen) { if case .refused(_, let message) = $0 { message } else { nil } }
+    #expect(message == "updates are lost")
+    supervisor.wait()
+    #expect(supervisor.failure == "trainer 0: updates are lost")
+  }
+
   @Test func `a killed process is started again, and its restarts are counted`() throws {
     let (supervisor, events) = start([child(.shard, 0, "exec sleep 100")])
     var seen: [SupervisorEvent] = []

@@ -31,10 +31,10 @@ final class Scratch {
   }
 
   /// The arguments of `guira up` on the sample configuration, small and quick.
-  func up(_ events: String, _ more: [String] = []) -> [String] {
-    [
-      "up", sampleConfiguration, "--state", state, "--events", events, "--report", report, "--set",
-      "replicas.port=\(httpPort)", "--set", "sync.sparseEvery=1s", "--set", "sync.denseEvery=1s", "--set",
+  func up(_ events: String? = nil, _ more: [String] = []) -> [String] {
+    let replay = events.map { ["--events", $0, "--report", report] } ?? []
+    return ["up", sampleConfiguration, "--state", state] + replay + [
+      "--set", "replicas.port=\(httpPort)", "--set", "sync.sparseEvery=1s", "--set", "sync.denseEvery=1s", "--set",
       "shards.epoch=250ms",
     ] + more
   }
@@ -89,8 +89,11 @@ func start(_ arguments: [String], output: String) throws -> Process {
 }
 
 /// Runs the command to its end.
-func guira(_ arguments: [String]) throws -> Outcome {
+///
+/// - Parameter environment: what is set beside this process's own environment.
+func guira(_ arguments: [String], environment: [String: String] = [:]) throws -> Outcome {
   let process = Process()
+  process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
   process.executableURL = URL(filePath: command)
   process.arguments = arguments
   process.standardInput = FileHandle.nullDevice

@@ -79,6 +79,37 @@ import Wire
     #expect(try scratch.readReport().digest.equal)
   }
 
+  @Test func `a restore killed before it counts changes nothing, and one that counts is trained on from there`() throws
+  {
+    let scratch = try Scratch()
+    let traffic = try scratch.makeTraffic(2000)
+    let state = ["--state", scratch.state]
+    let empty = try start(scratch.up(), output: "\(scratch.path)/empty.log")
+    defer { if empty.isRunning { empty.interrupt() } }
+    try waitUntil("the shards write a checkpoint", within: 60) {
+      try guira(["checkpoint", "create", "--name", "empty"] + state).code == 0
+    }
+    empty.interrupt()
+    empty.waitUntilExit()
+
+    var cluster = try Running(scratch, events: traffic)
+    let before = try scratch.readReport()
+    cluster.stop()
+    let killed = try guira(
+      ["checkpoint", "restore", "empty", "--discard"] + state, environment: ["GUIRA_FAULT": "checkpoint.renamed:1"])
+    #expect(killed.code == SIGKILL && !killed.output.contains("restored"))
+    // The same events again are nothing new.
+    cluster = try Running(scratch, events: traffic)
+    #expect(try scratch.readReport().digest == before.digest)
+    cluster.stop()
+
+    let restored = try guira(["checkpoint", "restore", "empty", "--discard"] + state)
+    #expect(restored.code == 0, "\(restored.errors)")
+    cluster = try Running(scratch, events: traffic)
+    let after = try scratch.readReport()
+    #expect(after.digest.equal && after.updates.allSatisfy { $0.missing == 0 && $0.repeated == 0 })
+  }
+
   /// Rows of the users' table on each replica.
   private func replicaRows(_ configuration: ClusterConfiguration, _ scratch: Scratch) throws -> [Int] {
     let endpoints = Endpoints(configuration, socketDirectory: StatePaths(scratch.state).socketDirectory)

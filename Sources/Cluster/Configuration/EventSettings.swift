@@ -190,6 +190,10 @@ public struct JoinerSettings: Sendable, Equatable, Settings {
   ///
   /// Default 1GiB.
   public var backlogBytes = 1 << 30
+  /// How many bytes of examples of each partition are kept after all trainers have made them durable.
+  ///
+  /// Default 4GiB: a shard that is restored to an older state catches up from them.
+  public var keepExamples = 4 << 30
 
   /// The defaults.
   public init() {}
@@ -198,5 +202,6 @@ public struct JoinerSettings: Sendable, Equatable, Settings {
     section.value("allowedLateness", &allowedLateness, .duration(.zero ... .seconds(86_400)))
     section.value("checkpointEvery", &checkpointEvery, .duration(.milliseconds(100) ... .seconds(3600)))
     section.value("backlogBytes", &backlogBytes, .size(1 << 20...1 << 42))
+    section.value("keepExamples", &keepExamples, .size(0...1 << 50))
   }
 }

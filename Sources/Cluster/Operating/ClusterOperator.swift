@@ -3,6 +3,7 @@
 internal import Base
 internal import Foundation
 public import Sharding
+internal import Streams
 internal import Wire
 
 /// Speaks to the shards of a running cluster.
@@ -43,6 +44,31 @@ public final class ClusterOperator {
     let json = try PlainMessage.text(decoding: &reader)
     guard let manifest = ShardCheckpoint(json: json) else { throw StateError("shard \(index) answered: \(json)") }
     return manifest
+  }
+
+  /// Whether trainers can go on from where a chain stands; else why not, and what to do.
+  public func problem(withStreamOf chain: ShardCheckpoint.Chain, skipTo: SkipTo) -> String? {
+    let position = skipTo.position(partition: chain.partition) ?? Position(high: chain.high, low: chain.low)
+    let location = StreamLocation(root: paths.root, stream: .examples, partition: Int(chain.partition))
+    guard chain.stream == Hashing.xxh3(location.stream), Files.exists(location.directory + "/head") else {
+      return nil
+    }
+    let partition = chain.partition
+    do throws(StreamError) {
+      let source = try JournalSource(location, consumer: ClusterKeys.operatorName, from: position)
+      _ = try source.next()
+      return nil
+    } catch {
+      switch error {
+      case .journal(.deleted(_, let first)):
+        return
+          "the examples of partition \(partition) after \(position) are no longer kept (joiner.keepExamples); go on "
+          + "with the oldest that are there, with --skip-to \(partition):\(first)"
+      case .journal(.damaged):
+        return "\(position) is not the end of an example of partition \(partition)"
+      default: return "the examples of partition \(partition) cannot be read at \(position): \(error)"
+      }
+    }
   }
 
   // MARK: Ids

@@ -32,7 +32,7 @@ public enum StatusMetrics {
     case "guira_restarts": "How often the supervisor started the process again."
     case "guira_working": "Whether the process says that it is ready."
     case "guira_status_age_seconds": "How long ago the process wrote its status."
-    default: "A counter of the process's status (docs/report.md)."
+    default: "A counter of the process's status (docs/OPERATING.md)."
     }
   }
 

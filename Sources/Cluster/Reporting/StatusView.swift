@@ -79,7 +79,6 @@ public enum StatusView {
     number(StatusKey.predictionsPerSecond, "predictions/s")
     decimal(StatusKey.freshnessP50) { "freshness p50 \($0) s" }
     decimal(StatusKey.freshnessP99) { "p99 \($0) s" }
-    decimal(StatusKey.behindSeconds) { "\($0) s behind" }
     return parts.joined(separator: ", ")
   }
 

@@ -58,7 +58,9 @@ extension RoleProcess {
     options.checkpointInterval = configuration.joiner.checkpointEvery
     options.backlogLimit = UInt64(configuration.joiner.backlogBytes)
     let isDurable = configuration.cluster.durability == .epoch
-    let joiner = try Joiner(options, streams: JournalJoinerStreams(root: paths.root, durable: isDurable))
+    let streams = JournalJoinerStreams(
+      root: paths.root, durable: isDurable, keepBytes: UInt64(configuration.joiner.keepExamples))
+    let joiner = try Joiner(options, streams: streams)
     StopSignal.onSignal {}
     try joiner.run(until: { StopSignal.wasSent }) { status in
       let waiting = status.waitsFor

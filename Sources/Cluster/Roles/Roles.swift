@@ -2,6 +2,7 @@
 
 internal import Base
 public import Logging
+internal import Training
 
 /// Runs one role of a cluster in this process.
 public enum Roles {
@@ -14,5 +15,14 @@ public enum Roles {
     try RoleProcess(
       instance, configuration: configuration, paths: state, logger: logger, acceptLoss: acceptLoss
     ).run()
+  }
+
+  /// What a process exits with after an error of `run`.
+  public static func exitCode(for error: any Error) -> Int32 {
+    switch error {
+    case is ConfigurationError: ConfigurationError.exitCode
+    case let failure as TrainerFailure where failure.needsOperator: ProcessEnding.needsOperator
+    default: 1
+    }
   }
 }

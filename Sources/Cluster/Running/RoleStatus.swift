@@ -80,13 +80,11 @@ public enum StatusKey {
   public static let impressions = "impressions"
   /// Joiner, player: impressions per second, over the last few seconds.
   public static let impressionsPerSecond = "impressionsPerSecond"
-  /// Joiner: how far its watermark is behind the newest event, in seconds of event time.
-  public static let behindSeconds = "behindSeconds"
   /// Shard, replica: rows held.
   public static let rows = "rows"
   /// Shard, replica: bytes of its tables.
   public static let bytes = "bytes"
-  /// Shard: the newest epoch on disk.
+  /// Shard: the open epoch.
   public static let epoch = "epoch"
   /// Sync, replica: the newest version published or served.
   public static let version = "version"

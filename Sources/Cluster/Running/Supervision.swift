@@ -24,6 +24,16 @@ public enum ProcessEnding: Equatable, Sendable, CustomStringConvertible {
   }
 }
 
+extension ProcessEnding {
+  /// What a process exits with when only an operator can decide how to go on.
+  ///
+  /// The supervisor stops everything and tells why.
+  public static let needsOperator: Int32 = 3
+
+  /// Whether starting it again would not help, or would hide a loss.
+  var isFinal: Bool { self == .exit(ConfigurationError.exitCode) || self == .exit(Self.needsOperator) }
+}
+
 /// When processes are started again, and how long they may take to stop.
 public struct SupervisionOptions: Sendable, Equatable {
   /// How long after its first end a process is started again; doubles with each further end.

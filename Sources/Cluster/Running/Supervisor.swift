@@ -170,8 +170,8 @@ private struct SupervisorLoop {
   private mutating func ended(_ index: Int, _ ending: ProcessEnding) {
     let instance = specs[index].instance
     let delay = supervision.ended(index, ending, now: Clocks.monotonic())
-    if ending == .exit(ConfigurationError.exitCode), delay != nil {
-      let message = lastMessage(inLog: specs[index].log) ?? "its configuration is wrong; see \(specs[index].log)"
+    if ending.isFinal, delay != nil {
+      let message = lastMessage(inLog: specs[index].log) ?? "it cannot go on; see \(specs[index].log)"
       board.content.withLock { $0.failure = $0.failure ?? "\(instance): \(message)" }
       supervision.stop()
       onEvent(.refused(instance, message: message))
