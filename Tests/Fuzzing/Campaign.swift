@@ -39,7 +39,7 @@ enum Campaign {
       current.store(number, ordering: .relaxed)
       var random = SeededRandom(seed: Hashing.mix(seed ^ Hashing.mix(UInt64(number))))
       var bytes = Mutator.mutate(pool, &random)
-      if let seal = decoder.seal, random.next() & 1 == 0 { seal(&bytes) }
+      if let seal = decoder.seal, random.next() & 1 == 0 || decoder.sealsAll { seal(&bytes) }
       let input = Blob(bytes)
       var isTaken = false
       if counts {

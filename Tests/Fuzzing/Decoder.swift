@@ -8,10 +8,12 @@ struct Decoder {
   let name: String
   /// Valid inputs, made by our own encoders; what the corpus is written from.
   let seeds: () throws -> [[UInt8]]
-  /// Makes a decoder, whole and without memory of earlier inputs. It answers whether it took an input.
+  /// Makes a decoder without memory of earlier inputs; it answers whether it took one.
   let make: () throws -> (Blob) -> Bool
   /// Makes checksums fit again, so that what lies behind them is reached; half of the inputs get it.
   var seal: ((inout [UInt8]) -> Void)?
+  /// Whether all inputs get it.
+  var sealsAll = false
   /// The most bytes that may be allocated for an input of so many: the declared limit.
   var limit: (Int) -> Int = { 64 * $0 + (64 << 10) }
   /// How many inputs one state lives through.

@@ -109,6 +109,12 @@ private func sealLabel(_ bytes: inout [UInt8]) {
   for index in 0..<4 { bytes[60 + index] = UInt8(truncatingIfNeeded: crc >> UInt32(8 * index)) }
 }
 
+/// Makes a head of any bytes whose CRC fits.
+private func sealHead(_ bytes: inout [UInt8]) {
+  bytes += [UInt8](repeating: 0, count: max(0, 64 - bytes.count))
+  sealLabel(&bytes)
+}
+
 /// Makes the CRCs of a label and of the frames behind it fit, as long as their lengths lead to a next one.
 private func sealFrames(_ bytes: inout [UInt8]) {
   sealLabel(&bytes)
@@ -127,7 +133,8 @@ private func sealFrames(_ bytes: inout [UInt8]) {
 
 /// A decoder of one of the example's files: the others are whole.
 private func file(
-  _ name: String, _ path: String, seal: @escaping (inout [UInt8]) -> Void, _ decode: @escaping () throws -> Void
+  _ name: String, _ path: String, seal: @escaping (inout [UInt8]) -> Void, sealsAll: Bool = false,
+  _ decode: @escaping () throws -> Void
 ) -> Decoder {
   var decoder = Decoder(name, seeds: { [try example()[path] ?? []] }) {
     let contents = try example()
@@ -149,6 +156,7 @@ private func file(
     }
   }
   decoder.seal = seal
+  decoder.sealsAll = sealsAll
   // Buffers of a journal's and a checkpoint's reader and writer, of 1 MiB each, and copies of the example's files.
   decoder.limit = { 64 * $0 + (8 << 20) }
   return decoder
@@ -171,7 +179,8 @@ private let schema = EventSchema(
     FeatureSpec(name: "age", kind: .dense(width: 2)),
   ], tasks: [TaskSpec(name: "click"), TaskSpec(name: "like")])
 
-private let features = FeatureBlock(schema: schema, values: [.ids([1]), .ids([2, 3]), .ids([.max]), .numbers([0.5, 1])])
+private let features = FeatureBlock(
+  schema: schema, values: [.ids([1]), .ids([2, 3]), .ids([.max]), .numbers([0.5, 1])])
 
 private func written(_ encode: (inout ByteWriter) -> Void) -> [UInt8] {
   var writer = ByteWriter()
@@ -223,7 +232,8 @@ func fileDecoders() -> [Decoder] {
   join.limit = { 256 * $0 + (1 << 20) }
   return [
     file("journal-segment", segmentPath, seal: sealFrames, readJournal),
-    file("journal-head", "\(place)/j/head", seal: sealLabel, readJournal),
+    // A head that does not verify is read again after a pause, since its writer may be at it: too slow for many inputs.
+    file("journal-head", "\(place)/j/head", seal: sealHead, sealsAll: true, readJournal),
     file("journal-manifest", "\(place)/j/manifest", seal: sealLabel, readJournal),
     file("journal-consumer", "\(place)/j/consumer-model", seal: sealLabel) {
       _ = try JournalConsumers.read(directory: "\(place)/j")

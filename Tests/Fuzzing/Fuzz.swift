@@ -60,7 +60,8 @@ import Glibc
       say(
         "\(name) \(outcome.inputs) inputs, \(outcome.accepted) taken, at most \(outcome.largest.allocated) bytes "
           + "allocated for one of \(outcome.largest.input), at most "
-          + "\(Int(outcome.slowest.milliseconds.rounded(.up))) ms (input \(outcome.slowest.input)), \(Int(outcome.seconds)) s")
+          + "\(Int(outcome.slowest.milliseconds.rounded(.up))) ms (input \(outcome.slowest.input)), \(Int(outcome.seconds)) s"
+      )
       for problem in outcome.overLimit {
         isClean = false
         say("  OVER THE LIMIT: \(problem)")
@@ -100,7 +101,8 @@ import Glibc
   }
 
   private static func sayWhere() {
-    let text = "\ncrash: decoder \(String(decoding: name.prefix { $0 != 0 }, as: UTF8.self)), input \(Campaign.current.load(ordering: .relaxed))\n"
+    let text =
+      "\ncrash: decoder \(String(decoding: name.prefix { $0 != 0 }, as: UTF8.self)), input \(Campaign.current.load(ordering: .relaxed))\n"
     var bytes = Array(text.utf8)
     _ = write(STDERR_FILENO, &bytes, bytes.count)
   }

@@ -27,7 +27,8 @@ struct Mutator {
     case 0, 1: bytes[at] ^= 1 << UInt8(draw >> 8 & 7)
     case 2: bytes[at] = UInt8(truncatingIfNeeded: draw >> 8)
     case 3: bytes.removeLast(bytes.count - at)
-    case 4: bytes.append(contentsOf: repeatElement(UInt8(truncatingIfNeeded: draw >> 8), count: 1 + Int(draw >> 16 & 63)))
+    case 4:
+      bytes.append(contentsOf: repeatElement(UInt8(truncatingIfNeeded: draw >> 8), count: 1 + Int(draw >> 16 & 63)))
     case 5, 6, 7:
       // A number where numbers lie.
       let width = [1, 2, 4, 8][Int(draw >> 8 & 3)]

@@ -95,7 +95,9 @@ private final class Shard {
     shard.close()
     for step in 0..<4 as Range<UInt64> {
       shard.receive(
-        push(.float32, from: step * 10, ids: Array(step..<step + 9), table: Int(step % 3), width: [2, 3, 1][Int(step % 3)]))
+        push(
+          .float32, from: step * 10, ids: Array(step..<step + 9), table: Int(step % 3), width: [2, 3, 1][Int(step % 3)])
+      )
     }
     shard.close()
     shard.receive(IDsRequest(table: "user", ids: [1]).encoded(.forget, request: 1))

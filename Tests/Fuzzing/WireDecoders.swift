@@ -66,7 +66,9 @@ func wireDecoders() -> [Decoder] {
     counters: ["pushes": 3], tables: [:], problem: "none")
   let section = sectionBytes()
   return [
-    message("hello", [Hello(role: .trainer, chains: [chain]).encoded(request: 1), Hello(role: .sync).encoded(request: 2)]) {
+    message(
+      "hello", [Hello(role: .trainer, chains: [chain]).encoded(request: 1), Hello(role: .sync).encoded(request: 2)]
+    ) {
       _ = try Hello(decoding: &$0)
     },
     message("welcome", [welcome()]) { _ = try Welcome(decoding: &$0) },
@@ -111,7 +113,9 @@ func wireDecoders() -> [Decoder] {
         }
       ]
     ) { _ = try ScanReply(decoding: &$0) },
-    message("error", [ErrorReply(.gap, "the push begins at 4", position: Position(low: 3)).encoded(opcode: .push, request: 1)]) {
+    message(
+      "error", [ErrorReply(.gap, "the push begins at 4", position: Position(low: 3)).encoded(opcode: .push, request: 1)]
+    ) {
       _ = try ErrorReply(decoding: &$0)
     },
     message("checkpoint", [CheckpointRequest(name: "daily", compacts: true).encoded(request: 1)]) {

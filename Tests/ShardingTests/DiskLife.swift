@@ -35,7 +35,9 @@ struct ShardState: Equatable {
           for (place, id) in section.ids.array.enumerated() {
             rows[id] = (0..<width).map { section.floats[place * width + $0] }
           }
-          for (place, id) in section.countedIDs.array.enumerated() { counts[id] = section.countedValues[place] & 0xFFFF }
+          for (place, id) in section.countedIDs.array.enumerated() {
+            counts[id] = section.countedValues[place] & 0xFFFF
+          }
         }
         if reply.isLast { break }
         cursor = reply.cursor
@@ -109,7 +111,8 @@ final class DiskLife {
 
   func claim(generation: UInt64) {
     receive(
-      Claim(chain: ShardFixture.chain, ownership: Ownership(generation: generation, owner: 9)).encoded(request: request()))
+      Claim(chain: ShardFixture.chain, ownership: Ownership(generation: generation, owner: 9)).encoded(
+        request: request()))
     owner = Ownership(generation: generation, owner: 9)
     closeEpoch()
   }
@@ -205,6 +208,7 @@ final class DiskLife {
       case .full(let problem): core.core.setStall(problem)
       case .failed(let problem): failure = problem
       case .written(let sections): core.core.checkpointWritten(sections: sections)
+      case .kept(let problem): core.core.setCheckpointProblem(problem)
       case .checkpoint(let result, let offset):
         if case .success = result { finishedCheckpoints += 1 }
         core.core.checkpointEnded(result, into: &actions)
