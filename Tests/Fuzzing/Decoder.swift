@@ -16,6 +16,8 @@ struct Decoder {
   var sealsAll = false
   /// The most bytes that may be allocated for an input of so many: the declared limit.
   var limit: (Int) -> Int = { 64 * $0 + (64 << 10) }
+  /// Whether it takes a message or not depends on what came before.
+  var isConversation = false
   /// How many inputs one state lives through.
   var life = 1000
 

@@ -53,12 +53,12 @@ import Glibc
     say("address sanitizer \(Allocation.isCounted ? "on, allocations counted" : "off"), seed \(seed)")
     var isClean = true
     for decoder in decoders {
-      setName(decoder.name)
+      // Before it begins, so that it stands before a crash.
+      say(decoder.name.padding(toLength: 28, withPad: " ", startingAt: 0), end: "")
       let outcome = try Campaign.run(
         decoder, corpus: Corpus.read(decoder, from: corpus), inputs: from..<from + inputs, seed: seed)
-      let name = decoder.name.padding(toLength: 28, withPad: " ", startingAt: 0)
       say(
-        "\(name) \(outcome.inputs) inputs, \(outcome.accepted) taken, at most \(outcome.largest.allocated) bytes "
+        "\(outcome.inputs) inputs, \(outcome.accepted) taken, at most \(outcome.largest.allocated) bytes "
           + "allocated for one of \(outcome.largest.input), at most "
           + "\(Int(outcome.slowest.milliseconds.rounded(.up))) ms (input \(outcome.slowest.input)), \(Int(outcome.seconds)) s"
       )
@@ -71,19 +71,12 @@ import Glibc
   }
 
   /// At once, whoever reads: a campaign takes long.
-  private static func say(_ text: String) {
-    var bytes = Array("\(text)\n".utf8)
+  private static func say(_ text: String, end: String = "\n") {
+    var bytes = Array("\(text)\(end)".utf8)
     _ = write(STDOUT_FILENO, &bytes, bytes.count)
   }
 
   // MARK: Crashes
-
-  private nonisolated(unsafe) static var name: [UInt8] = Array(repeating: 0, count: 64)
-
-  private static func setName(_ text: String) {
-    for (place, byte) in text.utf8.prefix(62).enumerated() { name[place] = byte }
-    name[min(62, text.utf8.count)] = 0
-  }
 
   /// Says which input it was before the process dies of it.
   private static func reportCrashes() {
@@ -101,8 +94,7 @@ import Glibc
   }
 
   private static func sayWhere() {
-    let text =
-      "\ncrash: decoder \(String(decoding: name.prefix { $0 != 0 }, as: UTF8.self)), input \(Campaign.current.load(ordering: .relaxed))\n"
+    let text = "\ncrash at input \(Campaign.current.load(ordering: .relaxed))\n"
     var bytes = Array(text.utf8)
     _ = write(STDERR_FILENO, &bytes, bytes.count)
   }

@@ -180,6 +180,7 @@ func shardDecoders() -> [Decoder] {
     }
   }
   // A shard that is told to takes what its table may take; a push of a new id makes a row, an index doubles.
+  core.isConversation = true
   core.limit = { 256 * $0 + (8 << 20) }
   core.life = 500
 
@@ -227,6 +228,7 @@ func shardDecoders() -> [Decoder] {
       return client.failure == nil
     }
   }
+  client.isConversation = true
   client.limit = { 256 * $0 + (256 << 10) }
 
   var version = Decoder("sync-version", seeds: { [versionBytes(), versionBytes(halfPrecision: true)] }) { input in
@@ -250,6 +252,7 @@ func shardDecoders() -> [Decoder] {
       return !actions.isEmpty
     }
   }
+  sync.isConversation = true
   sync.limit = { 256 * $0 + (8 << 20) }
 
   var follower = Decoder(
@@ -268,6 +271,7 @@ func shardDecoders() -> [Decoder] {
     }
   }
   follower.seal = sealTail
+  follower.isConversation = true
   follower.limit = { 256 * $0 + (64 << 10) }
 
   return [

@@ -26,6 +26,9 @@ import Testing
   func `the seeds in the corpus are read`(name: String) throws {
     let decoder = try #require(try allDecoders().first { $0.name == name })
     let decode = try decoder.make()
-    for seed in try Corpus.read(decoder, from: Self.corpus) { #expect(decode(Blob(seed)), "\(seed.count) bytes") }
+    for seed in try Corpus.read(decoder, from: Self.corpus) {
+      let isTaken = decode(Blob(seed))
+      #expect(isTaken || decoder.isConversation, "\(seed.count) bytes")
+    }
   }
 }
