@@ -95,7 +95,8 @@ import Testing
           do { _ = try DiskLife.recover(files) } catch { return false }
           return true
         }
-        if isOver { break }
+        // Over too when it fails before the disk stops: what is found next says why.
+        let isLast = isOver || found.operations <= inner
         for second in Self.kinds(at: inner) {
           let last = found.after(second, seed: UInt64(inner))
           do {
@@ -106,6 +107,7 @@ import Testing
             }
           } catch { Issue.record("\(context), \(second): \(error)") }
         }
+        if isLast { break }
         inner += 1
       }
       stop += Self.kinds == 6 ? 1 : 13
