@@ -12,10 +12,13 @@ STYLE = --configuration .ci/swift-format.json -r Sources Tests Package.swift
 FAULTS ?= 300
 EVENTS ?=
 SEED ?=
+# What `make fuzz` does: how many mutated inputs for each decoder; of one decoder only, such as ONLY=wire-push.
+INPUTS ?= 10000000
+ONLY ?=
 DEMO ?= .build/demo
 DEMO_IMPRESSIONS ?= 100000
 
-.PHONY: help install build test test-python test-deploy check format tidy demo chaos bench bench-all clean
+.PHONY: help install build test test-python test-deploy check format tidy demo chaos fuzz bench bench-all clean
 
 help: ## lists these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -70,6 +73,12 @@ chaos: build ## 300 faults against real processes, every number compared: make c
 	GUIRA_CHAOS_FAULTS=$(FAULTS) GUIRA_CHAOS_EVENTS="$(abspath $(EVENTS))" GUIRA_CHAOS_SEED="$(SEED)" \
 	  GUIRA_CHAOS_COMMAND="$(CURDIR)/.build/release/guira" GUIRA_CHAOS_REPORT="$(CURDIR)/.build/chaos.json" \
 	  $(SWIFT) test $(ARCH) $(IMPORTS) --skip-build --filter ChaosTests
+
+fuzz: install ## mutated inputs for every decoder with the address sanitizer, 10,000 flipped bits, every crash: make fuzz INPUTS=100000
+	$(SWIFT) build -c release --sanitize=address --scratch-path .build/fuzz --product Fuzzing
+	.build/fuzz/release/Fuzzing --inputs $(INPUTS) --only "$(ONLY)" --corpus "$(CURDIR)/Tests/Corpus"
+	$(SWIFT) build --build-tests $(ARCH) $(IMPORTS)
+	GUIRA_FLIPS=10000 GUIRA_CRASHES=all $(SWIFT) test $(ARCH) $(IMPORTS) --skip-build --filter "ShardDamageTests|ShardCrashTests"
 
 bench: build ## lists the benchmarks of the release binary
 	.build/release/guira bench --help

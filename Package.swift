@@ -116,7 +116,8 @@ let package = Package(
     .executableTarget(
       name: "guira",
       dependencies: [
-        "Base", "Benchmarking", "CKernels", "Cluster", "Embeddings", "Serving", "Sharding", "Streams", "Syncing",
+        "Base", "Benchmarking", "CKernels", "Cluster", "Embeddings", "Serving", "Sharding", "Simulation", "Streams",
+        "Syncing",
         .product(name: "ArgumentParser", package: "swift-argument-parser"), logging,
       ],
       swiftSettings: settings),
@@ -128,6 +129,12 @@ let package = Package(
       name: "ChaosTests",
       dependencies: ["Base", "Cluster", "Embeddings", "Journal", "Layers", "Sharding", "Streams", "Wire", "guira"],
       swiftSettings: testSettings),
+    // Mutated inputs for every decoder, with the address sanitizer: `make fuzz`.
+    .executableTarget(
+      name: "Fuzzing",
+      dependencies: ["Base", "Embeddings", "Joining", "Journal", "Layers", "Sharding", "Streams", "Syncing", "Wire"],
+      path: "Tests/Fuzzing", swiftSettings: testSettings),
+    .testTarget(name: "FuzzingTests", dependencies: ["Base", "Fuzzing"], swiftSettings: testSettings),
     .testTarget(name: "TidyTests", swiftSettings: testSettings),
   ],
   cLanguageStandard: .c17,

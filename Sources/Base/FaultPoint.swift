@@ -15,6 +15,8 @@ public enum FaultPoint: String, CaseIterable, Sendable {
   case pushApplied = "push.applied"
   /// A shard has handed the first records of a block to its journal, not the last.
   case blockHalf = "block.half"
+  /// A block's last records wait in memory, and nothing of them is in the file.
+  case blockWaiting = "block.waiting"
   /// Half of the bytes of a journal's write are in the file.
   case blockTorn = "block.torn"
   /// A block is written and not synced.
@@ -27,12 +29,20 @@ public enum FaultPoint: String, CaseIterable, Sendable {
   case acknowledgeHalf = "acknowledge.half"
   /// A shard has taken a claim and not written it down.
   case claimTaken = "claim.taken"
+  /// Some of a checkpoint's sections are in its temporary files, not all.
+  case checkpointHalf = "checkpoint.half"
+  /// The disk is syncing a checkpoint's data.
+  case checkpointSyncing = "checkpoint.syncing"
   /// A checkpoint's data is handed to its temporary files.
   case checkpointWritten = "checkpoint.written"
   /// A checkpoint's data has its name; the manifest is not there yet.
   case checkpointRenamed = "checkpoint.renamed"
+  /// A checkpoint's manifest is on the disk under a temporary name.
+  case checkpointUnnamed = "checkpoint.unnamed"
   /// A checkpoint's manifest is there; what it replaces has not been deleted.
   case checkpointPublished = "checkpoint.published"
+  /// An older checkpoint has lost its manifest; its data is still there.
+  case checkpointUnlisted = "checkpoint.unlisted"
   /// Older checkpoints are deleted; the blocks before them are not.
   case checkpointPruned = "checkpoint.pruned"
   /// A journal no longer names its oldest segments, whose files are still there.

@@ -78,7 +78,8 @@ struct CheckpointFiles: Sendable {
     var file = ByteWriter(capacity: Label.byteCount + frames.count)
     file.append(raw: label.encoded.bytes)
     file.append(raw: frames.waiting)
-    try layer.replace(manifest(info.name), with: file.finish(), in: directory, durable: durable)
+    try layer.replace(
+      manifest(info.name), with: file.finish(), in: directory, durable: durable, passing: .checkpointUnnamed)
   }
 
   func read(_ name: String) throws(JournalError) -> Manifest {

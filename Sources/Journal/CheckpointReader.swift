@@ -17,7 +17,7 @@ public struct CheckpointReader: ~Copyable, Sendable {
 
   /// Opens a finished checkpoint.
   public init(directory: String, name: String) throws(JournalError) {
-    try self.init(files: CheckpointFiles(directory: directory, layer: SystemFiles()), name: name)
+    try self.init(files: CheckpointFiles(directory: directory, layer: FileLayers.layer(of: directory)), name: name)
   }
 
   init(files: CheckpointFiles, name: String) throws(JournalError) {

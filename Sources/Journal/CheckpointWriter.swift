@@ -30,7 +30,7 @@ public struct CheckpointWriter: ~Copyable, Sendable {
   public init(
     directory: String, name: String, fileBytes: Int = 1 << 30, durable: Bool = true
   ) throws(JournalError) {
-    let layer = SystemFiles()
+    let layer = FileLayers.layer(of: directory)
     do throws(FileError) { try layer.makeDirectory(directory) } catch { throw JournalError(error, directory) }
     try self.init(
       files: CheckpointFiles(directory: directory, layer: layer), name: name, fileBytes: fileBytes, durable: durable)
@@ -93,6 +93,7 @@ public struct CheckpointWriter: ~Copyable, Sendable {
     guard isWhole else { throw .stopped(after: "the checkpoint \(name) met an error; begin another") }
     isWhole = false
     try writeOut()
+    FaultPoint.checkpointSyncing.passDuring()
     if durable { try file.sync(dataOnly: false) }
     isWhole = true
   }

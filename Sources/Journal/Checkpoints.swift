@@ -18,8 +18,8 @@ public enum Checkpoints {
 
   /// All finished checkpoints; none when the directory is not there.
   public static func list(directory: String) throws(JournalError) -> CheckpointListing {
-    guard Files.exists(directory) else { return CheckpointListing() }
-    return try list(CheckpointFiles(directory: directory, layer: SystemFiles()))
+    let files = CheckpointFiles(directory: directory, layer: FileLayers.layer(of: directory))
+    return files.layer.exists(directory) ? try list(files) : CheckpointListing()
   }
 
   static func list(_ files: CheckpointFiles) throws(JournalError) -> CheckpointListing {
@@ -52,7 +52,7 @@ public enum Checkpoints {
   /// Reads a checkpoint through, and throws `damaged` with file and offset where a bit is wrong.
   @discardableResult
   public static func verify(directory: String, name: String) throws(JournalError) -> CheckpointInfo {
-    try verify(CheckpointFiles(directory: directory, layer: SystemFiles()), name: name)
+    try verify(CheckpointFiles(directory: directory, layer: FileLayers.layer(of: directory)), name: name)
   }
 
   @discardableResult
@@ -104,13 +104,14 @@ public enum Checkpoints {
   ///
   /// A crash leaves it whole or not there.
   public static func delete(directory: String, name: String) throws(JournalError) {
-    try delete(CheckpointFiles(directory: directory, layer: SystemFiles()), name: name)
+    try delete(CheckpointFiles(directory: directory, layer: FileLayers.layer(of: directory)), name: name)
   }
 
   static func delete(_ files: CheckpointFiles, name: String, durable: Bool = true) throws(JournalError) {
     guard isValidName(name) else { throw .invalidName(name) }
     try files.layer.remove(files.manifest(name))
     if durable { try files.layer.makeNamesDurable(files.directory) }
+    FaultPoint.checkpointUnlisted.pass()
     for file in try files.layer.list(files.directory) where CheckpointFiles.owner(ofData: file) == name {
       try files.layer.remove("\(files.directory)/\(file)")
     }

@@ -1,11 +1,12 @@
 // The only way from this module to the file system. It is narrow so that tests can put a model of a disk under it and
 // crash at every operation, drop or tear what was not synced, fill the disk, or flip a bit.
 
-internal import Base
+package import Base
 internal import Glibc
+internal import Synchronization
 
 /// How a file is opened.
-enum FileMode: Sendable {
+package enum FileMode: Sendable {
   case read
   case write
   /// Made when absent, emptied when present.
@@ -15,7 +16,11 @@ enum FileMode: Sendable {
 /// The file operations the journal is built from.
 ///
 /// Descriptors are the layer's own numbers.
-protocol FileLayer: Sendable {
+package protocol FileLayer: Sendable {
+  /// Whether a directory is there.
+  func exists(_ directory: String) -> Bool
+  /// Keeps other processes out; nil where there are none.
+  func lock(_ path: String) throws(FileError) -> FileLock?
   func makeDirectory(_ path: String) throws(FileError)
   func names(in directory: String) throws(FileError) -> [String]
   func open(_ path: String, _ mode: FileMode) throws(FileError) -> Int32
@@ -32,8 +37,31 @@ protocol FileLayer: Sendable {
   func syncDirectory(_ path: String) throws(FileError)
 }
 
+/// Which layer a directory lies on: the operating system's, unless something was mounted above it.
+package enum FileLayers {
+  private static let mounted = Mutex<[String: any FileLayer]>([:])
+
+  /// Puts a layer under a directory and all below it; for tests, which put models of disks there.
+  package static func mount(_ layer: any FileLayer, at directory: String) {
+    mounted.withLock { $0[directory] = layer }
+  }
+
+  /// Takes a layer away.
+  package static func unmount(_ directory: String) { mounted.withLock { $0[directory] = nil } }
+
+  static func layer(of directory: String) -> any FileLayer {
+    mounted.withLock { mounted in
+      mounted.first { directory == $0.key || directory.hasPrefix($0.key + "/") }?.value ?? SystemFiles()
+    }
+  }
+}
+
 /// The operating system's files.
 struct SystemFiles: FileLayer {
+  func exists(_ directory: String) -> Bool { Files.exists(directory) }
+
+  func lock(_ path: String) throws(FileError) -> FileLock? { try FileLock(path: path) }
+
   func makeDirectory(_ path: String) throws(FileError) {
     try Files.makeDirectory(path)
     try Files.syncDirectory(of: path)
@@ -84,10 +112,6 @@ struct SystemFiles: FileLayer {
   }
 
   func write(_ descriptor: Int32, _ bytes: RawSpan, at offset: Int) throws(FileError) -> Int {
-    if FaultPoint.blockTorn.isDue {
-      _ = unsafe bytes.withUnsafeBytes { unsafe pwrite(descriptor, $0.baseAddress, $0.count / 2, off_t(offset)) }
-      FaultPoint.blockTorn.die(after: .milliseconds(10))
-    }
     while true {
       let wrote = unsafe bytes.withUnsafeBytes { unsafe pwrite(descriptor, $0.baseAddress, $0.count, off_t(offset)) }
       if wrote > 0 { return wrote }
@@ -97,7 +121,7 @@ struct SystemFiles: FileLayer {
   }
 
   func sync(_ descriptor: Int32, dataOnly: Bool) throws(FileError) {
-    FaultPoint.blockSyncing.passDuring()
+    if dataOnly { FaultPoint.blockSyncing.passDuring() }
     // An interrupted fsync is a failed one: whether the error was already reported to us cannot be known.
     guard (dataOnly ? fdatasync(descriptor) : fsync(descriptor)) == 0 else { throw FileError(errno, "fsync") }
   }

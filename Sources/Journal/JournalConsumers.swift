@@ -21,7 +21,7 @@ public enum JournalConsumers {
   ) throws(JournalError) {
     try commit(
       directory: directory, consumer: consumer, processed: processed, safe: safe, durable: durable,
-      layer: SystemFiles())
+      layer: FileLayers.layer(of: directory))
   }
 
   static func commit(
@@ -37,7 +37,7 @@ public enum JournalConsumers {
 
   /// The places of all consumers that ever committed and were not removed.
   public static func read(directory: String) throws(JournalError) -> [String: (processed: UInt64, safe: UInt64)] {
-    try read(directory: directory, layer: SystemFiles())
+    try read(directory: directory, layer: FileLayers.layer(of: directory))
   }
 
   static func read(
@@ -54,7 +54,7 @@ public enum JournalConsumers {
   /// Forgets a consumer, so that retention no longer waits for it; no error when it is unknown.
   public static func remove(directory: String, consumer: String) throws(JournalError) {
     guard isValidName(consumer) else { throw .invalidName(consumer) }
-    let layer = SystemFiles()
+    let layer = FileLayers.layer(of: directory)
     try layer.remove("\(directory)/\(prefix)\(consumer)")
     try layer.makeNamesDurable(directory)
   }

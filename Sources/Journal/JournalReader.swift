@@ -21,7 +21,7 @@ public struct JournalReader: ~Copyable, Sendable {
   /// - Throws: `notThere` when no journal has been made yet; `deleted` when the record is no longer kept; `beyondEnd`
   ///   when that offset was not reached, or, after a power failure, until the writer has opened the journal again.
   public init(directory: String, from offset: UInt64) throws(JournalError) {
-    try self.init(files: JournalFiles(directory: directory, layer: SystemFiles()), from: offset)
+    try self.init(files: JournalFiles(directory: directory, layer: FileLayers.layer(of: directory)), from: offset)
   }
 
   init(files: JournalFiles, from offset: UInt64) throws(JournalError) {
@@ -58,7 +58,7 @@ public struct JournalReader: ~Copyable, Sendable {
 
   /// The offsets of the oldest record kept and of the synced end.
   public static func bounds(directory: String) throws(JournalError) -> Range<UInt64> {
-    let files = JournalFiles(directory: directory, layer: SystemFiles())
+    let files = JournalFiles(directory: directory, layer: FileLayers.layer(of: directory))
     let end = try read(try OpenFile(files.head, .read, layer: files.layer)).first
     let manifest = try Label(.manifest, at: files.manifest, layer: files.layer)
     return manifest.first..<max(manifest.first, end)

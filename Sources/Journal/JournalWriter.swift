@@ -49,15 +49,15 @@ public struct JournalWriter: ~Copyable, Sendable {
   public init(directory: String, options: JournalOptions = JournalOptions(), acceptLoss: Bool = false)
     throws(JournalError)
   {
-    let layer = SystemFiles()
+    let layer = FileLayers.layer(of: directory)
     let files = JournalFiles(directory: directory, layer: layer)
     do throws(FileError) { try layer.makeDirectory(directory) } catch { throw JournalError(error, directory) }
     try self.init(files: files, options: options, acceptLoss: acceptLoss, lock: try Self.lock(files))
   }
 
-  private static func lock(_ files: JournalFiles) throws(JournalError) -> FileLock {
+  private static func lock(_ files: JournalFiles) throws(JournalError) -> FileLock? {
     do throws(FileError) {
-      return try FileLock(path: files.lock)
+      return try files.layer.lock(files.lock)
     } catch {
       throw error.isWouldBlock ? .locked(directory: files.directory) : JournalError(error, files.lock)
     }
@@ -131,7 +131,12 @@ public struct JournalWriter: ~Copyable, Sendable {
   public mutating func flush() throws(JournalError) {
     guard failure == nil else { throw stopped() }
     do throws(JournalError) {
-      try buffer.write(to: file, at: Label.byteCount + Int(written - currentFirst), counting: &written)
+      let place = Label.byteCount + Int(written - currentFirst)
+      if buffer.count > 0, FaultPoint.blockTorn.isDue {
+        try file.write(buffer.waiting.extracting(0..<buffer.count / 2), at: place)
+        FaultPoint.blockTorn.die(after: .milliseconds(10))
+      }
+      try buffer.write(to: file, at: place, counting: &written)
     } catch {
       throw note(error)
     }

@@ -109,9 +109,12 @@ extension FileLayer {
 
   /// Replaces a small file: readers and crashes see the old content or the new.
   ///
-  /// - Parameter temporary: the name until then, `path` with `.tmp` by default; two writers of one file need two.
+  /// - Parameters:
+  ///   - temporary: the name until then, `path` with `.tmp` by default; two writers of one file need two.
+  ///   - point: a moment to pass before the content has its name.
   func replace(
-    _ path: String, with content: Blob, in directory: String, durable: Bool, temporary: String? = nil
+    _ path: String, with content: Blob, in directory: String, durable: Bool, temporary: String? = nil,
+    passing point: FaultPoint? = nil
   ) throws(JournalError) {
     let temporary = temporary ?? path + ".tmp"
     do throws(JournalError) {
@@ -122,6 +125,7 @@ extension FileLayer {
       try? remove(temporary)
       throw error
     }
+    point?.pass()
     try publish(temporary, as: path, in: directory, durable: durable)
   }
 }

@@ -298,8 +298,13 @@ public struct ShardClient {
   private mutating func refused(_ error: ErrorReply, _ opcode: Opcode, by shard: Int, now: Int64) {
     switch (error.code, opcode) {
     case (.fenced, .claim):
-      // Another claimer was faster: claim above it, on all shards.
       guard error.generation >= generation else { return }
+      // Who reads from the positions of its claim cannot claim again: they would be others now.
+      guard !isReady else {
+        failure = .fenced(shard: shard, generation: error.generation)
+        return
+      }
+      // Another claimer was faster: claim above it, on all shards.
       raise(above: error.generation, of: shard)
       for index in peers.indices { peers[index].claimed = [] }
       positions = [:]

@@ -114,8 +114,10 @@ extension ShardCore {
     let answered = awaiting.filter { $0.epoch <= durableEpoch }
     awaiting.removeAll { $0.epoch <= durableEpoch }
     for waiting in answered {
-      if let key = waiting.chain, let chain = chains[key] {
-        let reply = ChainReply(incarnation: incarnation, state: chain.state)
+      if let claim = waiting.claim, var state = chains[claim.chain]?.state {
+        // A higher claim may have come since, which is not on the disk yet: this answer is about this one.
+        state.ownership = claim.ownership
+        let reply = ChainReply(incarnation: incarnation, state: state)
         actions.append(.send(waiting.peer, reply.encoded(waiting.opcode, request: waiting.request)))
       } else {
         actions.append(.send(waiting.peer, PlainMessage.text(waiting.opcode, waiting.text, request: waiting.request)))
@@ -182,7 +184,7 @@ extension ShardCore {
         try check(shape)
         recoveredShape = shape
       case .table, .tensor: try replay(parsed)
-      case .end(let epoch, let end): restore(end, epoch: epoch)
+      case .end(let epoch, let end): try restore(end, epoch: epoch)
       }
     } catch let error as RecoveryError {
       throw error
@@ -191,7 +193,8 @@ extension ShardCore {
     }
   }
 
-  private mutating func restore(_ end: BlockRecord.End, epoch: UInt64) {
+  private mutating func restore(_ end: BlockRecord.End, epoch: UInt64) throws(RecoveryError) {
+    guard epoch < .max else { throw RecoveryError(description: "a block says that it is of epoch \(epoch)") }
     for state in end.chains {
       var chain = chains[state.chain] ?? Chain(state: state)
       chain.state = state
@@ -226,7 +229,7 @@ extension ShardCore {
       case .end(let epoch, let end):
         for part in recovering { try replay(part) }
         recovering = []
-        restore(end, epoch: epoch)
+        try restore(end, epoch: epoch)
         recoveringRecords.append(record)
         let bytes = recoveringRecords.reduce(0) { $0 + $1.count }
         changesSinceCheckpoint += bytes

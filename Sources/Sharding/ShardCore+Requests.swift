@@ -132,7 +132,7 @@ extension ShardCore {
       return ChainReply(incarnation: incarnation, state: chain.state).encoded(.claim, request: request)
     }
     wantsEarlyClose = isChanged
-    awaiting.append(Awaiting(peer: peer, request: request, epoch: epoch, opcode: .claim, chain: claim.chain))
+    awaiting.append(Awaiting(peer: peer, request: request, epoch: epoch, opcode: .claim, claim: claim))
     return nil
   }
 

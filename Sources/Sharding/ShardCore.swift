@@ -69,7 +69,8 @@ public struct ShardCore: ~Copyable {
     var request: UInt64
     var epoch: UInt64
     var opcode: Opcode
-    var chain: ChainKey?
+    /// The chain that was claimed, and as whose.
+    var claim: Claim?
     var text = ""
   }
 

@@ -117,6 +117,7 @@ final class ShardDisk {
           FaultPoint.blockHalf.die(after: .milliseconds(10))
         }
       case .sync(let epoch):
+        if FaultPoint.blockWaiting.isDue { FaultPoint.blockWaiting.die(after: .milliseconds(10)) }
         if FaultPoint.blockWritten.isDue {
           try writer.writer.flush()
           FaultPoint.blockWritten.die(after: .milliseconds(10))
@@ -199,6 +200,10 @@ final class ShardDisk {
         guard writer != nil else { return }
         try writer?.append(section.bytes)
         unsynced += section.count
+        if FaultPoint.checkpointHalf.isDue {
+          try writer?.sync()
+          FaultPoint.checkpointHalf.die()
+        }
         // Spread over the time of the scan; at the end the disk would be taken away from the journal.
         if unsynced > 32 << 20 {
           try writer?.sync()

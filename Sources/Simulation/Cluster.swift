@@ -38,6 +38,10 @@ final class Cluster {
   var fencedOwners = 0
   var stoppedOwners = 0
   private var processes = 0
+  /// How often each kind of fault struck.
+  var struck: [String: Int] = [:]
+  /// What was compared at the end.
+  var compared = Simulation.Compared()
   private(set) var violations: [String] = []
 
   init(seed: UInt64, options: SimulationOptions) {

@@ -24,6 +24,7 @@ extension Cluster {
   }
 
   private func strike(_ draw: Int) {
+    note(draw)
     switch draw {
     case 0..<24:
       let index = Int.random(in: shards.indices, using: &random)
@@ -45,6 +46,23 @@ extension Cluster {
       shards[Int.random(in: shards.indices, using: &random)].stalledUntil = now + pause(50...400).nanoseconds
     default: forget()
     }
+  }
+
+  private func note(_ draw: Int) {
+    let kind =
+      switch draw {
+      case 0..<24: "shard killed"
+      case 24..<36: "trainer killed"
+      case 36..<44: "trainer frozen, woken after its successor took over"
+      case 44..<50: "two trainers claim at once"
+      case 50..<62: "connection cut"
+      case 62..<72: "sync killed"
+      case 72..<76: "sync killed and its store lost"
+      case 76..<84: "replica killed"
+      case 84..<91: "disk stalled"
+      default: "ids forgotten"
+      }
+    struck[kind, default: 0] += 1
   }
 
   func crashTrainer(_ place: Int, restartAfter pause: Duration) {

@@ -7,7 +7,8 @@ internal import Base
 /// A simulated cluster with faults, repeatable from its seed.
 public struct Simulation {
   let cluster: Cluster
-  private let seed: UInt64
+  /// What everything random comes from.
+  public let seed: UInt64
   private let options: SimulationOptions
 
   /// A cluster that has not run yet.
@@ -16,6 +17,30 @@ public struct Simulation {
     self.options = options
     cluster = Cluster(seed: seed, options: options)
   }
+
+  /// How much was compared once the cluster was quiet.
+  public struct Compared: Sendable, Equatable {
+    /// Rows of shards with what the examples add up to, and rows of replicas with the shards'.
+    public var rows = 0
+    /// The numbers in them.
+    public var numbers = 0
+    /// Dense tensors of shards and replicas.
+    public var tensors = 0
+    /// Chains of shards: examples counted, and every push where the one before ended.
+    public var chains = 0
+
+    /// Nothing yet.
+    public init() {}
+  }
+
+  /// How often each kind of fault struck.
+  public var faults: [String: Int] { cluster.struck }
+
+  /// What was compared at the end; empty when the cluster never became quiet.
+  public var compared: Compared { cluster.compared }
+
+  /// Messages on the network.
+  public var messages: Int { cluster.network.messages }
 
   /// What was promised and did not hold; empty when all did.
   public var violations: [String] { cluster.violations }

@@ -29,4 +29,13 @@ public struct SimulationOptions: Sendable, Equatable {
 
   /// The defaults: a run of a few virtual seconds.
   public init() {}
+
+  /// What a seed alone stands for, in tests and in `guira simulate`: seeds differ in how many shards there are, what
+  /// versions round to, how soon sync must take a new base, and how many requests may be unanswered.
+  public init(seed: UInt64) {
+    shards = 1 + Int(seed % 3)
+    halfPrecision = seed % 3 == 0
+    retainedBytes = seed % 5 == 0 ? 4_000 : 1 << 20
+    creditRequests = seed % 4 == 1 ? 2 : 256
+  }
 }

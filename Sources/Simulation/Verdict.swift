@@ -140,6 +140,8 @@ extension Cluster {
         held.rows[table], expected.rows[table], "shard \(shard.index), table '\(Workload.tableNames[table])'", "applied"
       )
     }
+    compared.tensors += held.tensors.count
+    compared.chains += options.partitions
     for (tensor, values) in held.tensors where values != expected.dense {
       report(["shard \(shard.index): tensor \(tensor) is \(values), applied examples come to \(expected.dense)"])
     }
@@ -168,6 +170,8 @@ extension Cluster {
       totals[sighting.id] = zip(row, sighting.adds).map { $0 + $1 }
     }
     for (id, row) in totals.sorted(by: { $0.key < $1.key }) where !forgotten.contains(id) {
+      compared.rows += 1
+      compared.numbers += row.count
       let own = held[map.shard(of: id)].rows[0][id]
       if own != row { report(["id \(id) has \(own ?? []), all examples come to \(row)"]) }
     }
@@ -182,6 +186,7 @@ extension Cluster {
         replica.target.rows[name] ?? [:], all, "replica \(replica.index), table '\(name)'", "the shards hold")
     }
     for shard in held {
+      compared.tensors += shard.tensors.count
       for (tensor, values) in shard.tensors where replica.target.tensors[Workload.tensorNames[tensor]] != values {
         let own = replica.target.tensors[Workload.tensorNames[tensor]] ?? []
         report(["replica \(replica.index): tensor \(Workload.tensorNames[tensor]) is \(own), the shard's is \(values)"])
@@ -190,6 +195,8 @@ extension Cluster {
   }
 
   private func compare(_ found: [UInt64: [Float]], _ right: [UInt64: [Float]], _ place: String, _ word: String) {
+    compared.rows += right.count
+    compared.numbers += right.values.reduce(0) { $0 + $1.count }
     for id in Set(found.keys).union(right.keys).sorted() where bits(found[id]) != bits(right[id]) {
       report(["\(place): id \(id) is \(found[id] ?? []), \(word) \(right[id] ?? [])"])
     }

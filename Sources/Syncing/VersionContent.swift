@@ -93,9 +93,9 @@ public struct VersionContent: Sendable {
   /// The format written; the one before it is read too.
   static let format: UInt16 = 2
 
-  init(
+  package init(
     number: UInt64, basePart: (index: Int, count: Int)?, created: Milliseconds, newestEventTime: Milliseconds,
-    exampleCount: UInt64, totals: Totals, epochs: [UInt64], identities: [UInt64], arrivals: [ArrivalCount],
+    exampleCount: UInt64, totals: Totals = Totals(), epochs: [UInt64], identities: [UInt64], arrivals: [ArrivalCount],
     tables: [TableChange],
     tensors: [TensorChange]
   ) {

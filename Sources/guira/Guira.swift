@@ -17,7 +17,7 @@ import Glibc
       """,
     subcommands: [
       Up.self, Status.self, Events.self, Checkpoint.self, Explain.self, Forget.self, Keys.self, Config.self,
-      Bench.self,
+      Bench.self, Simulate.self,
     ] + roleCommands)
 
   static func main() {

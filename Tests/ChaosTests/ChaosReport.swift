@@ -44,11 +44,13 @@ struct ChaosReport: Codable {
   static func phase(of point: FaultPoint) -> String {
     switch point {
     case .pushHalf, .pushApplied: "push"
-    case .blockHalf, .blockTorn, .blockWritten: "block write"
-    case .blockSyncing: "fsync"
+    case .blockHalf, .blockWaiting, .blockTorn, .blockWritten: "block write"
+    case .blockSyncing, .checkpointSyncing: "fsync"
     case .blockSynced, .acknowledgeHalf: "acknowledgement"
     case .claimTaken: "claim"
-    case .checkpointWritten, .checkpointRenamed, .checkpointPublished, .checkpointPruned, .segmentUnnamed: "checkpoint"
+    case .checkpointHalf, .checkpointWritten: "checkpoint write"
+    case .checkpointRenamed, .checkpointUnnamed, .checkpointPublished: "checkpoint rename"
+    case .checkpointUnlisted, .checkpointPruned, .segmentUnnamed: "checkpoint clearing"
     case .sendHalf: "sending"
     }
   }

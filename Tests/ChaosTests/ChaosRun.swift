@@ -38,10 +38,12 @@ final class ChaosRun {
 
   /// Moments of shards with the passages to choose from.
   static let shardPoints: [(point: FaultPoint, passages: ClosedRange<Int>)] = [
-    (.pushHalf, 1...400), (.pushApplied, 1...400), (.blockHalf, 1...20), (.blockTorn, 1...12), (.blockWritten, 1...6),
-    (.blockSyncing, 1...6), (.blockSynced, 1...6), (.acknowledgeHalf, 1...6), (.claimTaken, 1...2),
-    (.checkpointWritten, 1...2), (.checkpointRenamed, 1...2), (.checkpointPublished, 1...2), (.checkpointPruned, 1...2),
-    (.segmentUnnamed, 1...1),
+    (.pushHalf, 1...400), (.pushApplied, 1...400), (.blockHalf, 1...20), (.blockWaiting, 1...6), (.blockTorn, 1...12),
+    (.blockWritten, 1...6), (.blockSyncing, 1...6), (.blockSynced, 1...6), (.acknowledgeHalf, 1...6),
+    (.claimTaken, 1...2),
+    (.checkpointHalf, 1...8), (.checkpointSyncing, 1...4), (.checkpointWritten, 1...2), (.checkpointRenamed, 1...2),
+    (.checkpointUnnamed, 1...2), (.checkpointPublished, 1...2), (.checkpointUnlisted, 1...2),
+    (.checkpointPruned, 1...2), (.segmentUnnamed, 1...1),
   ]
 
   init(_ options: ChaosOptions, root: String, httpPort: Int, events: String) throws {

@@ -21,8 +21,12 @@ import Testing
     #expect(report.totalFaults >= options.faults)
     #expect(report.endings == [])
     if options.faults >= 100 {
-      let unhit = Set(report.phases.filter { $0.kills > 0 }.map(\.name))
-      #expect(unhit.isSuperset(of: ["push", "block write", "fsync", "acknowledgement", "claim", "checkpoint"]))
+      let hit = Set(report.phases.filter { $0.kills > 0 }.map(\.name))
+      #expect(
+        hit.isSuperset(of: [
+          "push", "block write", "fsync", "acknowledgement", "claim", "checkpoint write", "checkpoint rename",
+          "checkpoint clearing",
+        ]))
       #expect(Fault.allCases.allSatisfy { report.faults[$0.rawValue, default: 0] > 0 })
     }
   }

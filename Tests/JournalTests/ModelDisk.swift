@@ -31,6 +31,14 @@ final class ModelDisk: FileLayer, @unchecked Sendable {
     case rename(String, String, Node)
     case remove(String)
 
+    /// The directory whose fsync makes it last.
+    var directory: Substring {
+      switch self {
+      case .add(let path, _), .rename(let path, _, _), .remove(let path):
+        path[..<(path.lastIndex(of: "/") ?? path.startIndex)]
+      }
+    }
+
     func apply(to names: inout [String: Node]) {
       switch self {
       case .add(let path, let node): names[path] = node
@@ -149,6 +157,10 @@ final class ModelDisk: FileLayer, @unchecked Sendable {
 
   private func node(_ descriptor: Int32) -> Node { opened[descriptor]! }
 
+  func exists(_ directory: String) -> Bool { true }
+
+  func lock(_ path: String) -> FileLock? { nil }
+
   func makeDirectory(_ path: String) throws(FileError) {}
 
   func names(in directory: String) throws(FileError) -> [String] {
@@ -240,7 +252,8 @@ final class ModelDisk: FileLayer, @unchecked Sendable {
 
   func syncDirectory(_ path: String) throws(FileError) {
     try step("fsync \(path)")
-    durableNames = names
-    pending = []
+    // Names in other directories wait for their own fsync.
+    for change in pending where change.directory == path { change.apply(to: &durableNames) }
+    pending.removeAll { $0.directory == path }
   }
 }

@@ -49,6 +49,14 @@ import Wire
         == "shard 0: it is shard 2 of 3, expected shard 0 of 1; compare the endpoints in the configuration")
   }
 
+  @Test func `a client that owns its chain is fenced when a claim of it, repeated on the way, is refused`() {
+    // It reads from the positions of its claim; were it to claim above, its batches would not end where shards stand.
+    var client = ready()
+    let refusal = ErrorReply(.fenced, "another one", generation: client.ownership.generation + 1)
+    client.receive(refusal.encoded(opcode: .claim, request: 2), from: 0, now: 0)
+    #expect(client.failure == .fenced(shard: 0, generation: 2))
+  }
+
   @Test func `a generation that nobody can claim above`() {
     var client = client()
     client.receive(welcome(generation: .max).encoded(request: 1), from: 0, now: 0)

@@ -176,6 +176,24 @@ import Wire
     #expect(shard.send(Claim(chain: ShardFixture.chain, ownership: ShardFixture.owner).encoded(request: 5)).count == 1)
   }
 
+  @Test func `a claim that is durable does not answer for a higher one that is not`() throws {
+    let shard = ShardFixture()
+    shard.send(Claim(chain: ShardFixture.chain, ownership: ShardFixture.owner).encoded(request: 4))
+    shard.core.closeEarly()
+    var closing: [ShardAction] = []
+    while shard.core.hasWork { shard.core.work(now: shard.now, into: &closing) }
+    // The block of the first is on its way to the disk when the same owner claims above.
+    let higher = Ownership(generation: 7, owner: ShardFixture.owner.owner)
+    shard.send(Claim(chain: ShardFixture.chain, ownership: higher).encoded(request: 5))
+    var news: [ShardAction] = []
+    shard.core.blockSynced(epoch: 1, into: &news)
+    let answers = news.compactMap { if case .send(_, let blob) = $0 { blob } else { nil } }
+    var reader = ByteReader(try #require(answers.first))
+    #expect(answers.count == 1)
+    #expect(try MessageHeader(decoding: &reader) == MessageHeader(.claim, .reply, request: 4))
+    #expect(try ChainReply(decoding: &reader).state.ownership == ShardFixture.owner)
+  }
+
   @Test func `numbers at their ends do not trap`() {
     let shard = claimed()
     var bytes = ShardFixture.push(Push()).array

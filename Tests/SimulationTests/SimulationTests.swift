@@ -14,12 +14,7 @@ import Testing
 
   @Test(arguments: seeds)
   func `no update is lost or applied twice, and replicas end up equal to the shards`(seed: UInt64) {
-    var options = SimulationOptions()
-    options.halfPrecision = seed % 3 == 0
-    options.retainedBytes = seed % 5 == 0 ? 4_000 : 1 << 20
-    options.shards = 1 + Int(seed % 3)
-    options.creditRequests = seed % 4 == 1 ? 2 : 256
-    var simulation = Simulation(seed: seed, options: options)
+    var simulation = Simulation(seed: seed, options: SimulationOptions(seed: seed))
     simulation.run()
     let text = simulation.violations.joined(separator: "\n")
     #expect(simulation.violations.isEmpty, "\(simulation.summary)\nguira simulate --seed \(seed)\n\(text)")
