@@ -69,6 +69,7 @@ final class OfflineShard {
         if writesBlocks { try writer.writer.sync() }
         core.core.blockSynced(epoch: epoch, journalEnd: writer.writer.syncedEnd, into: &actions)
       case .checkpointBegin(let name): checkpoint = try CheckpointWriter(directory: files.checkpoints, name: name)
+      case .checkpointCancel: try checkpoint.take()?.cancel()
       case .checkpointSection(let section):
         try checkpoint?.append(section.bytes)
         core.core.checkpointWritten(sections: 1)

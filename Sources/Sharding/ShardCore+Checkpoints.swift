@@ -29,8 +29,6 @@ struct CheckpointScan {
   var endEpoch: UInt64?
   /// The chains at the end of `endEpoch`.
   var chains: [ChainState] = []
-  /// Sections that are not written yet; the scan waits when there are many.
-  var unwritten = 0
   var isFinishing = false
   /// Whether the last slice was put off because the scan is ahead of its rate.
   var isAhead = false
@@ -38,11 +36,37 @@ struct CheckpointScan {
   static let unwrittenLimit = 64
 }
 
+/// Sections that were handed over and are not written yet, oldest first; those of a checkpoint given up too.
+struct UnwrittenSections {
+  private var sizes: [Int] = []
+  private(set) var bytes = 0
+
+  /// The most there may be at a time, whatever their size.
+  static let limit = 1 << 16
+
+  var count: Int { sizes.count }
+
+  mutating func add(_ size: Int) {
+    sizes.append(size)
+    bytes += size
+  }
+
+  mutating func written(_ sections: Int) {
+    bytes -= sizes.prefix(sections).reduce(0, +)
+    sizes.removeFirst(min(sections, sizes.count))
+  }
+}
+
 extension ShardCore {
   /// Whether rows are being scanned, so that the shell should come back soon.
   public var isScanning: Bool {
     guard let scan = checkpoint else { return false }
-    return scan.endEpoch == nil && scan.unwritten < CheckpointScan.unwrittenLimit
+    return scan.endEpoch == nil && mayHandOverRows
+  }
+
+  /// Rows wait for the disk early: the blocks that follow them cannot wait.
+  private var mayHandOverRows: Bool {
+    unwritten.count < CheckpointScan.unwrittenLimit && unwritten.bytes < options.checkpointQueueBytes / 4
   }
 
   /// Whether a slice could be scanned at once, so that the shell should not sleep at all.
@@ -87,7 +111,8 @@ extension ShardCore {
     let isDue =
       options.checkpointEvery > .zero && changesSinceCheckpoint > 0
       && (now >= nextCheckpoint || changesSinceCheckpoint >= options.checkpointBytes)
-    guard isDue || !wantedCheckpoints.isEmpty else { return }
+    // What one that was given up has left behind is written, or dropped, first.
+    guard isDue || !wantedCheckpoints.isEmpty, unwritten.count == 0 else { return }
     let wanted = wantedCheckpoints.isEmpty ? nil : wantedCheckpoints.removeFirst()
     let ownName = "\(ShardCheckpoint.automaticPrefix)\(openEpoch)-\(String(incarnation, radix: 36))"
     let name = wanted.map { $0.ask.name.isEmpty ? ownName : $0.ask.name } ?? ownName
@@ -97,8 +122,8 @@ extension ShardCore {
       name: name, compacts: wanted?.ask.compacts ?? false, beginEpoch: openEpoch, began: now,
       askers: wanted?.askers ?? [], rows: Array(repeating: 0, count: tables.count))
     actions.append(.checkpointBegin(name: name))
-    addSection(BlockRecord.encode(shape), into: &actions)
-    for record in dense.all(epoch: openEpoch) { addSection(record, into: &actions) }
+    handOver(BlockRecord.encode(shape), into: &actions)
+    for record in dense.all(epoch: openEpoch) { handOver(record, into: &actions) }
   }
 
   private mutating func scanSlice(
@@ -107,7 +132,7 @@ extension ShardCore {
     // Beside requests the scan keeps to a rate, so that they hardly feel it; alone it goes as fast as it can be written.
     let allowed = Double(now - scan.began) / 1e9 * Double(options.checkpointRowRate)
     scan.isAhead = !isIdle && Double(scan.scanned) >= allowed
-    guard !scan.isAhead, scan.unwritten < CheckpointScan.unwrittenLimit else { return }
+    guard !scan.isAhead, mayHandOverRows else { return }
     while scan.table < tables.count {
       var writer = ByteWriter(capacity: 1 << 16)
       BlockRecord.begin(.table, number: scan.table, epoch: scan.beginEpoch, into: &writer)
@@ -120,8 +145,7 @@ extension ShardCore {
       }
       scan.rows[scan.table] = scan.cursor.rows
       scan.scanned += scan.cursor.rows - before
-      scan.unwritten += 1
-      actions.append(.checkpointSection(writer.finish()))
+      handOver(writer.finish(), into: &actions)
       return
     }
     // What the rows hold of the open epoch is whole when that epoch's block follows them.
@@ -130,10 +154,25 @@ extension ShardCore {
     mustClose = true
   }
 
-  /// Adds a section to the checkpoint under way.
+  private mutating func handOver(_ section: Blob, into actions: inout [ShardAction]) {
+    unwritten.add(section.count)
+    actions.append(.checkpointSection(section))
+  }
+
+  /// Adds a section to the checkpoint under way, or gives it up when the disk is too far behind: requests never wait for
+  /// a checkpoint, and what waits for the disk has a bound.
   mutating func addSection(_ record: Blob, into actions: inout [ShardAction]) {
-    checkpoint?.unwritten += 1
-    actions.append(.checkpointSection(record))
+    guard checkpoint != nil else { return }
+    let isAlone = unwritten.count == 0
+    guard isAlone || unwritten.bytes + record.count <= options.checkpointQueueBytes,
+      unwritten.count < UnwrittenSections.limit
+    else {
+      let reason =
+        "the checkpoint was given up: the disk is \(unwritten.bytes >> 20) MiB behind, \(unwritten.count) sections"
+      actions.append(.checkpointCancel)
+      return checkpointEnded(.failure(ErrorReply(.busy, reason)), into: &actions)
+    }
+    handOver(record, into: &actions)
   }
 
   /// Adds a record of a block that closed since the scan began.
@@ -157,7 +196,7 @@ extension ShardCore {
 
   /// Sections of the checkpoint under way were written.
   public mutating func checkpointWritten(sections: Int) {
-    checkpoint?.unwritten -= sections
+    unwritten.written(sections)
   }
 
   /// Says in status what is wrong with checkpoints, until one succeeds.

@@ -24,6 +24,8 @@ public enum ShardAction: Sendable {
   case checkpointBegin(name: String)
   /// Append a section to the checkpoint.
   case checkpointSection(Blob)
+  /// Drop the checkpoint under way; sections that were handed over are still told to `checkpointWritten`.
+  case checkpointCancel
   /// Finish the checkpoint, delete what it makes superfluous, and tell `checkpointEnded`.
   case checkpointFinish(ShardCheckpoint)
 }
@@ -122,6 +124,7 @@ public struct ShardCore: ~Copyable {
   var recoveredShape: BlockRecord.Shape?
   var counters: [String: UInt64] = [:]
   var checkpoint: CheckpointScan?
+  var unwritten = UnwrittenSections()
   var wantedCheckpoints: [(ask: CheckpointRequest, askers: [CheckpointScan.Asker])] = []
   var nextCheckpoint: Int64 = longAgo
   /// Bytes of blocks since the last checkpoint began.

@@ -1,5 +1,6 @@
 // The shard's hands on the disk: one thread writes and syncs the journal, one writes checkpoints, so that neither an fsync
-// nor gigabytes of sections ever delay a pull. Orders go in and news come out through mailboxes.
+// nor gigabytes of sections ever delay a pull. Orders go in and news come out through mailboxes. The core bounds what of a
+// checkpoint waits here, so the shard's thread never waits for that; for the journal it waits when 65,536 records do.
 //
 // A full disk stops nothing for good: the journal's thread keeps what it was given and tries again until there is space.
 
@@ -36,13 +37,14 @@ final class ShardDisk {
   private enum CheckpointOrder: Sendable {
     case begin(name: String)
     case section(Blob)
+    case cancel
     case finish(ShardCheckpoint)
   }
 
   /// What the threads say; its descriptor wakes the shard's thread.
   let news = Mailbox<DiskNews>(bound: 1 << 16)
   private let journal = Mailbox<JournalOrder>(bound: 1 << 16)
-  private let checkpoints = Mailbox<CheckpointOrder>(bound: 2 * CheckpointScan.unwrittenLimit)
+  private let checkpoints = Mailbox<CheckpointOrder>(bound: 2 * UnwrittenSections.limit)
   private let threads: [OwnedThread]
 
   init(_ writer: JournalBox, files: ShardFiles, shard: Int, isDurable: Bool, keepCheckpoints: Int) {
@@ -77,6 +79,7 @@ final class ShardDisk {
       case .keepForgotten(let record): journal.put(.keepForgotten(record))
       case .checkpointBegin(let name): checkpoints.put(.begin(name: name))
       case .checkpointSection(let section): checkpoints.put(.section(section))
+      case .checkpointCancel: checkpoints.put(.cancel)
       case .checkpointFinish(let manifest): checkpoints.put(.finish(manifest))
       }
     guard !isTaken else { return }
@@ -209,6 +212,7 @@ final class ShardDisk {
           try writer?.sync()
           unsynced = 0
         }
+      case .cancel: try? writer.take()?.cancel()
       case .finish(var manifest):
         guard let writer = writer.take() else { return }
         manifest.finished = Clocks.wall()

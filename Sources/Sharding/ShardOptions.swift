@@ -57,6 +57,10 @@ public struct ShardOptions: Sendable, Equatable {
   ///
   /// Default 250,000: 70 MB/s at dimension 32 with AdaGrad, a few per cent of the thread and little of a disk.
   public var checkpointRowRate: Int = 250_000
+  /// Bytes of a checkpoint that may wait for the disk; beyond it the checkpoint is given up.
+  ///
+  /// Default 512 MiB: a disk that is seconds behind, while epochs close.
+  public var checkpointQueueBytes: Int = 512 << 20
   /// Rows looked at by one slice of expiry.
   ///
   /// Default 4,096.

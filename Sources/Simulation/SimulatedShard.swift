@@ -111,6 +111,7 @@ final class SimulatedShard {
       case .append(let record): disk.append(record)
       case .beginSegment, .keepForgotten: break
       case .checkpointBegin: disk.beginCheckpoint()
+      case .checkpointCancel: disk.beginCheckpoint()
       case .checkpointSection(let section):
         disk.append(section: section)
         wrote(nil, now: now)

@@ -122,6 +122,8 @@ import Wire
     shard.send(CheckpointRequest(name: "first").encoded(request: 9))
     shard.actions = []
     shard.core.work(now: shard.now, into: &shard.actions)
+    let sections = shard.actions.count { if case .checkpointSection = $0 { true } else { false } }
+    shard.core.checkpointWritten(sections: sections)
     shard.actions = []
     shard.core.checkpointEnded(.failure(ErrorReply(.busy, "no space is left")), into: &shard.actions)
     guard case .send(_, let blob)? = shard.actions.first else {
@@ -134,6 +136,54 @@ import Wire
     shard.send(CheckpointRequest(name: "second").encoded(request: 10))
     var written = Written()
     for _ in 0..<100 where written.finished == nil { work(shard, &written) }
+    #expect(written.finished?.name == "second" && shard.core.status().problem.isEmpty)
+  }
+
+  @Test func `a checkpoint the disk cannot keep up with is given up, and what waits for the disk is bounded`() throws {
+    let shard = ShardFixture(checkpointSliceRows: 3, checkpointQueueBytes: 4096)
+    shard.claim()
+    shard.send(ShardFixture.push(Push(to: 1, ids: Array(0..<60))))
+    shard.close()
+    shard.send(CheckpointRequest(name: "first").encoded(request: 9))
+    var handedOver: [Int] = []
+    var waiting = 0
+    var refusals = 0
+    var cancels = 0
+    // Nothing is ever written while epochs close.
+    for step in 1..<100 as Range<UInt64> {
+      shard.send(ShardFixture.push(Push(from: step, to: step + 1, ids: Array(step * 9..<step * 9 + 9))))
+      shard.core.closeEarly()
+      for _ in 0..<10 {
+        shard.actions = []
+        shard.core.work(now: shard.now, into: &shard.actions)
+        for action in shard.actions {
+          switch action {
+          case .sync(let epoch): shard.core.blockSynced(epoch: epoch, into: &shard.actions)
+          case .checkpointSection(let section): handedOver.append(section.count)
+          case .checkpointCancel: cancels += 1
+          case .send(_, let blob):
+            var reader = ByteReader(blob)
+            guard try MessageHeader(decoding: &reader) == MessageHeader(.checkpoint, .error, request: 9) else { continue }
+            refusals += 1
+            #expect(try ErrorReply(decoding: &reader).message.contains("the disk is 0 MiB behind"))
+          default: break
+          }
+        }
+      }
+      waiting = handedOver.reduce(0, +)
+      #expect(waiting <= 4096)
+    }
+    #expect(waiting > 2048 && refusals == 1 && cancels == 1)
+    #expect(shard.core.status().counters["failedCheckpoints"] == 1)
+    #expect(shard.core.status().problem.hasPrefix("the checkpoint was given up"))
+    // What it left behind is written, then the next one begins and succeeds.
+    shard.send(CheckpointRequest(name: "second").encoded(request: 10))
+    shard.actions = []
+    shard.core.work(now: shard.now, into: &shard.actions)
+    #expect(!shard.actions.contains { if case .checkpointBegin = $0 { true } else { false } })
+    shard.core.checkpointWritten(sections: handedOver.count)
+    var written = Written()
+    for _ in 0..<1000 where written.finished == nil { work(shard, &written) }
     #expect(written.finished?.name == "second" && shard.core.status().problem.isEmpty)
   }
 

@@ -38,9 +38,10 @@ final class ShardFixture {
       ])
   }
 
-  init(shards: Int = 1, index: Int = 0, checkpointSliceRows: Int = 512) {
+  init(shards: Int = 1, index: Int = 0, checkpointSliceRows: Int = 512, checkpointQueueBytes: Int = 512 << 20) {
     var options = Self.options(shards: shards, index: index)
     options.checkpointSliceRows = checkpointSliceRows
+    options.checkpointQueueBytes = checkpointQueueBytes
     core = ShardCore(options, incarnation: 5, identity: (6, 7))
     _ = core.beginRun(now: now)
   }
