@@ -69,7 +69,6 @@ extension Table {
       half = chunk - half
       if end < count {
         unsafe guira_find(index.view, rows.view, ids + end, min(chunk, count - end), buffers.hints + half)
-        unsafe guira_prefetch_moves(index.view, ids + end, buffers.hints + half, min(chunk, count - end))
       }
       unsafe guira_check_gradients(gradients + start * weightCount, end - start, weightCount, buffers.good)
       for place in start..<end {
