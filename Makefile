@@ -15,7 +15,7 @@ SEED ?=
 DEMO ?= .build/demo
 DEMO_IMPRESSIONS ?= 100000
 
-.PHONY: help install build test test-python check format tidy demo chaos bench bench-all bench-peers clean
+.PHONY: help install build test test-python check format tidy demo chaos bench bench-all bench-peers soak-table clean
 
 help: ## lists these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -72,6 +72,13 @@ bench: build ## lists the benchmarks of the release binary
 bench-all: build ## runs them all; JSON in .build/bench
 	mkdir -p .build/bench
 	for name in table pull push; do .build/release/guira bench $$name --json > .build/bench/$$name.json || exit 1; done
+
+SOAK_OPERATIONS ?= 100000000
+SOAK_SIGHTINGS ?= 10000000
+
+soak-table: install ## the table against a dictionary over 10^8 operations, and admission over 10^7 sightings; some minutes
+	GUIRA_TABLE_OPERATIONS=$(SOAK_OPERATIONS) GUIRA_TABLE_SIGHTINGS=$(SOAK_SIGHTINGS) \
+	  $(SWIFT) test -c release -Xswiftc -enable-testing --filter 'ModelTests|AdmissionTests'
 
 PEERS = .build/peers
 PEER_FILLS ?= 5

@@ -102,7 +102,7 @@ public struct TableBenchmark {
     describe(table, times.sorted(), before: before, &results)
     guard let peer else { return }
     let answer = try peer.ask("memory", 3)
-    results.add("\(peer.name).memory.bytesPerIdBeyondRow", answer[0] / count - Double(table.floatCount * 4), "bytes")
+    results.add("\(peer.name).memory.bytesPerIdBeyondRow", answer[0] - Double(table.floatCount * 4), "bytes")
     results.add("\(peer.name).growth.medianBatchMilliseconds", answer[1], "ms")
     results.add("\(peer.name).growth.longestBatchMilliseconds", answer[2], "ms")
   }

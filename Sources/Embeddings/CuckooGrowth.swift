@@ -29,6 +29,12 @@ extension CuckooIndex {
   var load: Double { Double(used) / Double(linesInUse * Self.slots) }
   var bytes: Int { linesInUse * MemoryLayout<guira_line>.stride }
 
+  /// What `bytes` will be when growth is done that is under way or that one id more begins.
+  var bytesAhead: Int {
+    if isBetweenSizes, !isGrowing { return bytes }
+    return Int(isBetweenSizes || hasSlack ? lines : larger) * MemoryLayout<guira_line>.stride
+  }
+
   /// True when one id more fits before the load is what makes the index grow.
   var isBelowGrowth: Bool { (used + 1) * 1000 <= linesInUse * Self.slots * Self.growAt }
   private var hasSlack: Bool { !isBetweenSizes && (used + 1) * 1000 <= Int(lines) * Self.slots * Self.growAt }
@@ -60,22 +66,41 @@ extension CuckooIndex {
     noteMoves()
   }
 
+  /// The size it grows to.
+  private var larger: UInt32 { lines + lines / 2 + 1 }
+
   private mutating func beginGrowing() {
-    let larger = lines + lines / 2 + 1
     precondition(larger < 1 << 30, "an index of \(lines) lines cannot grow")
     if lines >= 1024 { lowestLoadAtGrowth = min(lowestLoadAtGrowth, load) }
-    while store.count * Self.linesPerPiece < Int(larger) { store.append() }
-    unsafe view.pointee.pieces = unsafe store.pieces
+    append(upTo: larger)
     unsafe view.pointee.high = larger
     isGrowing = true
+  }
+
+  private mutating func append(upTo lines: UInt32) {
+    while store.count * Self.linesPerPiece < Int(lines) { store.append() }
+    unsafe view.pointee.pieces = unsafe store.pieces
+  }
+
+  /// Has one page made that growth, which goes from the last line down, will need soon; says whether one was missing.
+  mutating func prepare() -> Bool {
+    let isSoon = isBetweenSizes ? isGrowing : used * 1000 > Int(lines) * Self.slots * (Self.growAt - 15)
+    guard isSoon, store.count > 1, larger < 1 << 30 else { return false }
+    if !isBetweenSizes { append(upTo: larger) }
+    let next = isBetweenSizes ? highStart : larger
+    let old = Int(unsafe view.pointee.low) / Self.linesPerPiece
+    let piece = min(preparedPiece, store.count) - 1
+    guard piece > old, piece >= Int(next) / Self.linesPerPiece - 1 else { return false }
+    preparedPiece = piece
+    store.preparePiece(piece)
+    return true
   }
 
   /// Makes an empty index large enough for `count` ids at once.
   mutating func reserve(_ count: Int) {
     let wanted = UInt32(clamping: count * 1000 / (Self.slots * Self.growAt) + 1)
     guard used == 0, !isBetweenSizes, wanted > lines, wanted < 1 << 30 else { return }
-    while store.count * Self.linesPerPiece < Int(wanted) { store.append() }
-    unsafe view.pointee.pieces = unsafe store.pieces
+    append(upTo: wanted)
     for line in lines..<wanted { clear(line) }
     settle(at: wanted)
   }
@@ -94,6 +119,7 @@ extension CuckooIndex {
     unsafe view.pointee.high = count
     unsafe view.pointee.bound = 1 << 32
     unsafe view.pointee.low_used = count
+    preparedPiece = .max
     while (store.count - 2) * Self.linesPerPiece > Int(count) { store.removeLast() }
     for entry in stash where put(entry.id, entry.value, in: first(hash(entry.id))) {
       stash.removeAll { $0.id == entry.id }

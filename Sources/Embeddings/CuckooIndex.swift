@@ -18,6 +18,8 @@ internal import CKernels
   var store: PageStore
   var used = 0
   var isGrowing = false
+  /// The lowest piece that `prepare` has made for the growth under way or to come.
+  var preparedPiece = Int.max
   /// Ids that no line can take.
   var stash: [Entry] = []
   /// Ids with pending values that moved to a lower line since this was emptied: a scan under way may have missed them.

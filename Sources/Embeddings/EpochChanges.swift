@@ -84,8 +84,8 @@ struct EpochChanges: ~Copyable {
   /// The next frozen row that has not been saved; the caller copies it before anything else happens.
   mutating func takeRow(of rows: borrowing RowStore) -> UInt32? {
     while nextTouched < frozenTouched.count {
-      let ahead = nextTouched + 8
-      if ahead < frozenTouched.count, frozenTouched[ahead] < rows.end { rows.prefetch(frozenTouched[ahead]) }
+      let ahead = nextTouched + 16
+      if ahead < frozenTouched.count, frozenTouched[ahead] < rows.end { rows.prefetchMeta(frozenTouched[ahead]) }
       let row = frozenTouched[nextTouched]
       nextTouched += 1
       guard row < rows.end else { continue }
