@@ -41,7 +41,8 @@ internal import CKernels
     unsafe moves.initialize(to: guira_moves())
     unsafe view = .allocate(capacity: 1)
     unsafe view.initialize(
-      to: guira_index(pieces: store.pieces, salt: salt, bound: 1 << 32, low: Self.fewestLines, high: Self.fewestLines,
+      to: guira_index(
+        pieces: store.pieces, salt: salt, bound: 1 << 32, low: Self.fewestLines, high: Self.fewestLines,
         low_used: Self.fewestLines))
     for line in 0..<Self.fewestLines { clear(line) }
   }

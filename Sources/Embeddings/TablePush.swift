@@ -67,8 +67,6 @@ extension Table {
     }
     noteMoves()
     counters.add(push.counts)
-    // At most one page in a push, which is what new rows in a batch of a few thousand need.
-    if push.counts.admitted > 0, !index.prepare() { _ = rows.prepare() }
     return push.counts
   }
 

@@ -180,6 +180,9 @@ int guira_index_put(const guira_index *index, uint64_t id, uint32_t value, guira
 void guira_index_pull_apart(guira_index *index, guira_moves *moves);
 void guira_index_pull_together(guira_index *index, guira_moves *moves);
 
+// Brings row numbers below `end` into an order in which neighbours lie in the same pages.
+void guira_group_rows(const uint32_t *rows, size_t count, uint32_t end, uint32_t *out);
+
 // Writes 1 for every gradient row that may be applied: all finite, and small enough that their squares are.
 void guira_check_gradients(const float *gradients, size_t count, size_t width, uint8_t *good);
 
