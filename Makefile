@@ -18,7 +18,8 @@ ONLY ?=
 DEMO ?= .build/demo
 DEMO_IMPRESSIONS ?= 100000
 
-.PHONY: help install build test test-python test-deploy check format tidy demo chaos fuzz bench bench-all clean
+.PHONY: help install build test test-python test-deploy check format tidy demo chaos fuzz bench bench-all bench-peers \
+  soak-table clean
 
 help: ## lists these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -85,7 +86,31 @@ bench: build ## lists the benchmarks of the release binary
 
 bench-all: build ## runs them all; JSON in .build/bench
 	mkdir -p .build/bench
-	for name in table pull push sync serve; do .build/release/guira bench $$name --json > .build/bench/$$name.json || exit 1; done
+	for name in table pull push checkpoint recovery sync serve train; do .build/release/guira bench $$name --json > .build/bench/$$name.json || exit 1; done
+
+SOAK_OPERATIONS ?= 100000000
+SOAK_SIGHTINGS ?= 10000000
+
+soak-table: install ## the table against a dictionary over 10^8 operations, and admission over 10^7 sightings; some minutes
+	GUIRA_TABLE_OPERATIONS=$(SOAK_OPERATIONS) GUIRA_TABLE_SIGHTINGS=$(SOAK_SIGHTINGS) \
+	  $(SWIFT) test -c release -Xswiftc -enable-testing --filter 'ModelTests|AdmissionTests'
+
+PEERS = .build/peers
+PEER_FILLS ?= 5
+PEER_OPTIONS ?=
+PEER_PACKAGES = libabsl-dev libcuckoo-dev pkg-config
+KERNELS = gather_limit table_rows optimizer_adagrad
+
+$(PEERS)/table_peers: Tests/Peers/table_peers.cc $(KERNELS:%=Sources/CKernels/%.c) Sources/CKernels/include/*.h
+	@mkdir -p $(PEERS)
+	for name in $(KERNELS); do clang -O3 -ISources/CKernels/include -c Sources/CKernels/$$name.c -o $(PEERS)/$$name.o || exit 1; done
+	clang++ -std=c++17 -O3 -march=native -ISources/CKernels/include $< $(KERNELS:%=$(PEERS)/%.o) \
+	  $$(pkg-config --cflags --libs absl_flat_hash_map) -o $@
+
+bench-peers: build ## the table beside absl::flat_hash_map and libcuckoo on the same ids, in turns; wants 14 GB and ten minutes
+	@$(MAKE) --no-print-directory install PACKAGES="$(PEER_PACKAGES)"
+	@$(MAKE) --no-print-directory $(PEERS)/table_peers
+	.build/release/guira bench table --peers $(PEERS)/table_peers --fills $(PEER_FILLS) --batches 200 --repeats 9 $(PEER_OPTIONS)
 
 clean: ## removes what was built and the demo's state
 	$(SWIFT) package clean

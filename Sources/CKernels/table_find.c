@@ -53,25 +53,3 @@ void guira_find(const guira_index *index, const guira_rows *rows, const uint64_t
 #endif
   find_scalar(index, rows, ids, count, values);
 }
-
-static void prefetch_other_lines(const guira_index *index, uint32_t number) {
-  const guira_line *line = guira_index_line(index, number);
-  for (uint32_t slot = 0; slot < GUIRA_SLOTS; slot++) {
-    uint64_t hash = guira_index_hash(index, line->ids[slot]);
-    uint32_t first = guira_index_first(index, hash);
-    guira_prefetch(guira_index_line(index, first == number ? guira_index_second(index, hash) : first));
-  }
-}
-
-void guira_prefetch_moves(const guira_index *index, const uint64_t *ids, const uint32_t *values, size_t count) {
-  for (size_t k = 0; k < count; k++) {
-    if (values[k] != GUIRA_EMPTY) continue;
-    uint64_t hash = guira_index_hash(index, ids[k]);
-    uint32_t first = guira_index_first(index, hash), second = guira_index_second(index, hash);
-    if (guira_line_room(guira_index_line(index, first)) != GUIRA_SLOTS ||
-        guira_line_room(guira_index_line(index, second)) != GUIRA_SLOTS)
-      continue;
-    prefetch_other_lines(index, first);
-    prefetch_other_lines(index, second);
-  }
-}

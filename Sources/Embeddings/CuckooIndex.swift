@@ -17,18 +17,17 @@ internal import CKernels
   let view: UnsafeMutablePointer<guira_index>
   var store: PageStore
   var used = 0
-  /// Lines of the smaller size that are in use, while between two sizes; all of them otherwise.
-  var lowLines: UInt32
   var isGrowing = false
+  /// The lowest piece that `prepare` has made for the growth under way or to come.
+  var preparedPiece = Int.max
   /// Ids that no line can take.
   var stash: [Entry] = []
   /// Ids with pending values that moved to a lower line since this was emptied: a scan under way may have missed them.
   var movedPending: [UInt64] = []
   /// The smallest load at which the index, once it had 1,024 lines, began to grow.
   var lowestLoadAtGrowth = 1.0
-  /// Scratch: paths of moves, and ids taken out of a few lines.
-  let path: UnsafeMutablePointer<PathNode>
-  let moving: UnsafeMutablePointer<Entry>
+  /// What the kernels say of ids they moved, until `noteMoves`.
+  let moves: UnsafeMutablePointer<guira_moves>
 
   struct Entry {
     var id: UInt64
@@ -38,19 +37,19 @@ internal import CKernels
   init(salt: UInt64) {
     store = PageStore(pieceBytes: Self.linesPerPiece * MemoryLayout<guira_line>.stride)
     store.append()
-    lowLines = Self.fewestLines
-    unsafe path = .allocate(capacity: PathNode.limit)
-    unsafe moving = .allocate(capacity: 4 * Self.slots)
+    unsafe moves = .allocate(capacity: 1)
+    unsafe moves.initialize(to: guira_moves())
     unsafe view = .allocate(capacity: 1)
     unsafe view.initialize(
-      to: guira_index(pieces: store.pieces, salt: salt, bound: 1 << 32, low: lowLines, high: lowLines))
+      to: guira_index(
+        pieces: store.pieces, salt: salt, bound: 1 << 32, low: Self.fewestLines, high: Self.fewestLines,
+        low_used: Self.fewestLines))
     for line in 0..<Self.fewestLines { clear(line) }
   }
 
   deinit {
     unsafe view.deallocate()
-    unsafe path.deallocate()
-    unsafe moving.deallocate()
+    unsafe moves.deallocate()
   }
 
   // MARK: Lines
@@ -128,7 +127,7 @@ internal import CKernels
   /// - Returns: false when neither its lines nor the stash can take it, which only crafted ids bring about.
   mutating func insert(_ id: UInt64, value: UInt32) -> Bool {
     growIfNeeded()
-    if putSomewhere(id, value) == nil {
+    if !putSomewhere(id, value) {
       guard stash.count < Self.stashLimit else { return false }
       stash.append(Entry(id: id, value: value))
     }

@@ -3,6 +3,7 @@
 // changed. A frozen row that is about to change is saved first, as it was. Owned by the table's thread.
 
 internal import Base
+internal import CKernels
 
 /// A change that is not a row: a removed id (value 0), or the count of an id that has no row yet.
 struct LoggedChange: BitwiseCopyable {
@@ -21,6 +22,12 @@ struct EpochChanges: ~Copyable {
   var saved: SavedRows
   private var nextTouched = 0
   private var nextLogged = 0
+  /// The frozen rows to be taken next, in groups that lie in the same pages: a large table's rows are in more pages than
+  /// the processor remembers the places of.
+  private var block: [UInt32] = []
+  private var scratch: [UInt32] = []
+  private var nextInBlock = 0
+  private static let blockRows = 32_768
   /// True from `close` until everything frozen has been taken.
   var isPending = false
   /// The watermark when the frozen epoch was closed.
@@ -68,6 +75,8 @@ struct EpochChanges: ~Copyable {
     log.clear()
     parity = 1 - parity
     nextTouched = 0
+    block.removeAll(keepingCapacity: true)
+    nextInBlock = 0
     nextLogged = 0
     frozenWatermark = watermark
     mustWriteWatermark = watermark != lastWatermark
@@ -83,11 +92,10 @@ struct EpochChanges: ~Copyable {
 
   /// The next frozen row that has not been saved; the caller copies it before anything else happens.
   mutating func takeRow(of rows: borrowing RowStore) -> UInt32? {
-    while nextTouched < frozenTouched.count {
-      let ahead = nextTouched + 8
-      if ahead < frozenTouched.count, frozenTouched[ahead] < rows.end { rows.prefetch(frozenTouched[ahead]) }
-      let row = frozenTouched[nextTouched]
-      nextTouched += 1
+    while nextInBlock < block.count || takeBlock(of: rows) {
+      if nextInBlock + 16 < block.count { rows.prefetchMeta(block[nextInBlock + 16]) }
+      let row = block[nextInBlock]
+      nextInBlock += 1
       guard row < rows.end else { continue }
       let flags = rows.flags(row)
       let frozen = RowStore.touched(1 - parity)
@@ -98,7 +106,25 @@ struct EpochChanges: ~Copyable {
     return nil
   }
 
-  var bytes: Int { touched.bytes + frozenTouched.bytes + log.bytes + frozenLog.bytes + saved.bytes }
+  private mutating func takeBlock(of rows: borrowing RowStore) -> Bool {
+    scratch.removeAll(keepingCapacity: true)
+    while nextTouched < frozenTouched.count, scratch.count < Self.blockRows {
+      let row = frozenTouched[nextTouched]
+      nextTouched += 1
+      // Rows beyond the end went with their slab.
+      if row < rows.end { scratch.append(row) }
+    }
+    nextInBlock = 0
+    block.removeAll(keepingCapacity: true)
+    block.append(contentsOf: scratch)
+    unsafe guira_group_rows(scratch, scratch.count, rows.end, &block)
+    return !block.isEmpty
+  }
+
+  var bytes: Int {
+    (block.capacity + scratch.capacity) * 4 + touched.bytes + frozenTouched.bytes + log.bytes + frozenLog.bytes
+      + saved.bytes
+  }
 }
 
 /// Copies of frozen rows that changed before they were copied out.

@@ -14,6 +14,8 @@ internal import Glibc
   private(set) var pieces: UnsafeMutablePointer<UnsafeMutableRawPointer?>
   private var capacity = 8
   private(set) var count = 0
+  /// Where the pages end that `prepare` has seen to.
+  private var ready = 0
 
   init(pieceBytes: Int) {
     self.pieceBytes = (pieceBytes + Self.hugePage - 1) / Self.hugePage * Self.hugePage
@@ -40,7 +42,28 @@ internal import Glibc
 
   mutating func removeLast() {
     count -= 1
+    ready = min(ready, count * pieceBytes)
     unsafe munmap(pieces[count], pieceBytes)
+  }
+
+  /// Has the kernel make one page that is to be written soon, so that its clearing does not fall on a batch that has
+  /// others to wait for: the first that is missing from the byte `next` on to `lead` bytes further.
+  /// - Returns: whether there was one.
+  mutating func prepare(next: Int, lead: Int) -> Bool {
+    ready = max(ready, next / Self.hugePage * Self.hugePage)
+    guard count > 1, ready < next + lead else { return false }
+    if ready >= count * pieceBytes { append() }
+    unsafe Self.makePage(pieces[ready / pieceBytes]! + ready % pieceBytes)
+    ready += Self.hugePage
+    return true
+  }
+
+  /// The same for the first page of a piece, for those who do not write from the first piece to the last.
+  func preparePiece(_ piece: Int) { unsafe Self.makePage(pieces[piece]!) }
+
+  private static func makePage(_ page: UnsafeMutableRawPointer) {
+    // Kernels before 5.14 do not know it: there the first write makes the page.
+    unsafe madvise(page, hugePage, 23)  // MADV_POPULATE_WRITE
   }
 
   private static func map(_ bytes: Int, huge: Bool) -> UnsafeMutableRawPointer {

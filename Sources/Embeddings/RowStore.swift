@@ -75,11 +75,11 @@ internal import CKernels
   @inline(__always) func flags(_ row: UInt32) -> UInt32 { unsafe guira_row_flags(view, row) }
   @inline(__always) func setFlags(_ row: UInt32, _ flags: UInt32) { unsafe guira_row_set_flags(view, row, flags) }
   @inline(__always) func isLive(_ row: UInt32) -> Bool { flags(row) & Self.live != 0 }
-  @inline(__always) func prefetch(_ row: UInt32) {
+  @inline(__always) func prefetchFloats(_ row: UInt32) {
     let start = UnsafeRawPointer(unsafe floats(row))
     for line in 0..<(floatCount + 15) / 16 { unsafe guira_prefetch(start + line * 64) }
-    unsafe guira_prefetch(guira_row_meta(view, row))
   }
+  @inline(__always) func prefetchMeta(_ row: UInt32) { unsafe guira_prefetch(guira_row_meta(view, row)) }
 
   /// True when a row can be had without new memory.
   var hasFreeRow: Bool { count < freshRows }
@@ -165,7 +165,7 @@ internal import CKernels
   private mutating func addSlab() {
     precondition(slabs.count + 1 <= Int(CuckooIndex.pending / rowsPerSlab), "a table of \(count) rows cannot grow")
     slabs.append(Slab())
-    floats.append()
+    if floats.count < slabs.count { floats.append() }
     unsafe view.pointee.pieces = unsafe floats.pieces
   }
 
@@ -175,6 +175,18 @@ internal import CKernels
       unsafe view.pointee.meta = unsafe meta.pieces
     }
     while countsFrequency, Int(row) >= frequencies.count << 20 { frequencies.append() }
+  }
+
+  /// Has one page made that new rows will need soon; says whether one was missing.
+  mutating func prepare() -> Bool {
+    guard let last = slabs.last else { return false }
+    let used = unsafe Int(last.fresh) * Int(view.pointee.stride) * 4
+    let isMade =
+      floats.prepare(next: (slabs.count - 1) * floats.pieceBytes + used, lead: PageStore.hugePage)
+      || meta.prepare(next: Int(end) / 5 * MemoryLayout<guira_meta>.stride, lead: PageStore.hugePage / 8)
+    unsafe view.pointee.pieces = unsafe floats.pieces
+    unsafe view.pointee.meta = unsafe meta.pieces
+    return isMade
   }
 
   // MARK: Shrinking
@@ -204,7 +216,7 @@ internal import CKernels
       for row in start..<start + last.fresh { setFlags(row, 0) }
       freshRows -= Int(last.fresh)
       slabs.removeLast()
-      floats.removeLast()
+      while floats.count > slabs.count { floats.removeLast() }
       unsafe view.pointee.count = end
     }
     lowestWithRoom = min(lowestWithRoom, slabs.count)

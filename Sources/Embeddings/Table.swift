@@ -81,7 +81,8 @@ public struct Table: ~Copyable {
   /// True when the memory limit allows one row more.
   func hasRoom() -> Bool {
     guard let limit = options.memoryLimitBytes else { return true }
-    return rows.hasFreeRow && index.isBelowGrowth || boundedBytes + rows.bytesPerRow + 64 <= limit
+    if rows.hasFreeRow, index.isBelowGrowth { return true }
+    return boundedBytes - index.bytes + index.bytesAhead + rows.bytesPerRow + 64 <= limit
   }
 
   /// Writes the weights a new row of this id begins with.

@@ -29,8 +29,7 @@ extension Table {
     let floats = section.floats.span
     for place in ids.indices {
       if place % PushBuffers.chunk == 0 { lookUpAhead(ids, from: place) }
-      let row = try row(for: ids[place])
-      changes.preserve(row, in: rows)
+      let row = try row(for: ids[place], hint: unsafe buffers.hints[place % PushBuffers.chunk])
       rows.setSeen(row, seen[place])
       rows.setFrequency(row, frequencies.isEmpty ? 1 : frequencies[place])
       rows.setFloats(row, floats.extracting(place * floatCount..<(place + 1) * floatCount))
@@ -97,26 +96,35 @@ extension Table {
         sketch.raise(
           ids[place], to: Int(values[place] >> 16), generation: UInt16(truncatingIfNeeded: values[place]))
       } else {
-        if index.find(ids[place]) & CuckooIndex.pending == 0 { erase(ids[place]) }
-        try put(ids[place], CuckooIndex.pending | values[place])
+        let old = index.find(ids[place])
+        let isRow = old & CuckooIndex.pending == 0
+        if isRow { erase(ids[place]) }
+        try put(ids[place], CuckooIndex.pending | values[place], instead: isRow ? CuckooIndex.empty : old)
       }
     }
   }
 
-  private mutating func row(for id: UInt64) throws(DecodeError) -> UInt32 {
-    let value = index.find(id)
-    if value & CuckooIndex.pending == 0 { return value }
+  /// The row of an id, to be overwritten, or a new one; `hint` is where the look-up ahead thought it is.
+  @inline(__always) private mutating func row(for id: UInt64, hint: UInt32) throws(DecodeError) -> UInt32 {
+    let value = unsafe guira_row_is(rows.view, hint, id, 0) != 0 ? hint : index.find(id)
+    if value & CuckooIndex.pending == 0 {
+      changes.preserve(value, in: rows)
+      return value
+    }
     let row = rows.allocate(for: id)
     changes.forgetFrozen(row, in: rows)
-    do throws(DecodeError) { try put(id, row) } catch {
+    do throws(DecodeError) { try put(id, row, instead: value) } catch {
       rows.free(row)
       throw error
     }
     return row
   }
 
-  private mutating func put(_ id: UInt64, _ value: UInt32) throws(DecodeError) {
-    if index.find(id) != CuckooIndex.empty {
+  /// Gives an id a value instead of the one it has in the index, which may be none.
+  @inline(__always) private mutating func put(
+    _ id: UInt64, _ value: UInt32, instead old: UInt32
+  ) throws(DecodeError) {
+    if old != CuckooIndex.empty {
       index.replace(id, with: value)
     } else if !index.insert(id, value: value) {
       throw .invalid(field: "ids", value: "\(id)", expected: "ids that were not made to collide")

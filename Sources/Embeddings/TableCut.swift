@@ -70,7 +70,10 @@ extension Table {
       writer.align()
     }
     for index in 0..<savedCount { writer.append(span: changes.saved.floats(index)) }
-    for row in numbers { writer.append(span: rows.span(row)) }
+    for place in numbers.indices {
+      if place + 8 < numbers.count { rows.prefetchFloats(numbers[place + 8]) }
+      writer.append(span: rows.span(numbers[place]))
+    }
     writer.align()
     changes.saved.drop(savedCount)
     return true

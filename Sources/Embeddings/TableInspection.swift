@@ -24,8 +24,12 @@ public struct TableStatistics: Sendable, Equatable {
   public var rejectedNonFinite = 0
   /// Bytes of memory in use.
   public var bytes = 0
+  /// Bytes of rows and index alone: what a memory limit bounds.
+  public var boundedBytes = 0
   /// Share of the index's slots in use.
   public var load = 0.0
+  /// The smallest share at which the index, once it was not tiny, began to grow; 1 before that.
+  public var lowestLoadAtGrowth = 1.0
 
   /// Nothing yet.
   public init() {}
@@ -60,8 +64,10 @@ extension Table {
     var statistics = counters
     statistics.rows = rows.count
     statistics.waiting = index.used - rows.count
+    statistics.boundedBytes = boundedBytes
     statistics.bytes = boundedBytes + changes.bytes
     statistics.load = index.load
+    statistics.lowestLoadAtGrowth = index.lowestLoadAtGrowth
     return statistics
   }
 

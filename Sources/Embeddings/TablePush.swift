@@ -22,7 +22,28 @@ public struct PushCounts: Sendable, Equatable {
   public init() {}
 }
 
+/// Why ids that should have got a row did not; all others were served.
+public struct TableFull: Error, Equatable, Sendable, CustomStringConvertible {
+  /// The table.
+  public let table: String
+  /// Its memory limit in bytes.
+  public let limitBytes: Int
+  /// How many ids were refused.
+  public let refused: Int
+
+  /// The error in words.
+  public var description: String {
+    "table '\(table)': memoryLimitBytes is \(limitBytes) and reached; \(refused) new ids were refused a row"
+  }
+}
+
 extension Table {
+  /// The error that a push with these counts stands for, nil when none of its ids was refused.
+  public func refusal(_ counts: PushCounts) -> TableFull? {
+    guard counts.refused > 0, let limit = options.memoryLimitBytes else { return nil }
+    return TableFull(table: options.name, limitBytes: limit, refused: counts.refused)
+  }
+
   /// Applies one push: counts sightings, admits, creates rows and steps them.
   ///
   /// - Parameters:
@@ -69,7 +90,6 @@ extension Table {
       half = chunk - half
       if end < count {
         unsafe guira_find(index.view, rows.view, ids + end, min(chunk, count - end), buffers.hints + half)
-        unsafe guira_prefetch_moves(index.view, ids + end, buffers.hints + half, min(chunk, count - end))
       }
       unsafe guira_check_gradients(gradients + start * weightCount, end - start, weightCount, buffers.good)
       for place in start..<end {

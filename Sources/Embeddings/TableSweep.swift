@@ -50,8 +50,15 @@ extension Table {
     }
     counters.expired += expired
     compact(budget)
+    prepareGrowth()
     return expired
   }
+
+  /// Has the kernel make at most one page of memory that new rows will need soon, so that a push does not wait for it.
+  ///
+  /// Call it between requests; one page is what some thousands of new rows need. `sweep` does it too.
+  /// - Returns: whether a page was missing.
+  @discardableResult public mutating func prepareGrowth() -> Bool { index.prepare() || rows.prepare() }
 
   private mutating func sweepCounts(_ now: Milliseconds, lines: Int) {
     for _ in 0..<min(lines, Int(index.lines)) {

@@ -252,12 +252,15 @@ struct BenchTable: ParsableCommand {
   @Option(help: "Ids per batch.") var batch = 4096
   @Option(help: "Batches per repeat.") var batches = 500
   @Option(help: "Repeats.") var repeats = 5
+  @Option(help: "How often the table is filled.") var fills = 1
+  @Option(help: "The program that does the same with other hash tables, as `make bench-peers` builds it.")
+  var peers: String?
   @Option(help: "The seed of everything.") var seed: UInt64 = 1
   @Flag(help: "Print one JSON object.") var json = false
 
   func validate() throws {
     guard (1...200_000_000).contains(ids), (1...4096).contains(dimension), (1...1_000_000).contains(batch), batches > 0,
-      repeats > 0
+      repeats > 0, fills > 0
     else { throw ValidationError("every number must be above 0; at most 200,000,000 ids, 4,096 weights per row.") }
   }
 
@@ -268,17 +271,15 @@ struct BenchTable: ParsableCommand {
     benchmark.batch = batch
     benchmark.batches = batches
     benchmark.repeats = repeats
+    benchmark.fills = fills
+    benchmark.peers = peers
     benchmark.seed = seed
-    let metrics = benchmark.run(progress: progress)
-    let results = metrics.map {
-      ($0.name, Measurement(median: $0.median, min: $0.min, max: $0.max, unit: $0.unit))
-    }
+    let results = try benchmark.run(progress: progress)
     let settings: [String: Setting] = [
       "ids": .number(ids), "dimension": .number(dimension), "batch": .number(batch), "batches": .number(batches),
-      "repeats": .number(repeats), "seed": .number(Int(clamping: seed)),
+      "repeats": .number(repeats), "fills": .number(fills), "seed": .number(Int(clamping: seed)),
     ]
-    let report = BenchmarkReport(
-      name: "table", settings: settings, results: Dictionary(uniqueKeysWithValues: results))
+    let report = BenchmarkReport(name: "table", settings: settings, results: results)
     try show(report, json: json)
   }
 }

@@ -1,4 +1,5 @@
 import Base
+import Foundation
 import Testing
 
 @testable import Embeddings
@@ -63,9 +64,12 @@ import Testing
 
   @Test(arguments: [1, 2, 3, 15, 16, 17, 64, 1000])
   func `over a zipf stream count is exact and the sketch is never late and seldom early`(threshold: Int) {
-    let stream = ZipfStream(ids: 25_000, sightings: 60_000, seed: 4).draw()
+    // `make soak-table` sets ten million.
+    let sightings = ProcessInfo.processInfo.environment["GUIRA_TABLE_SIGHTINGS"].flatMap { Int($0) } ?? 60_000
+    let different = sightings * 5 / 12
+    let stream = ZipfStream(ids: different, sightings: sightings, seed: 4).draw()
     var exact = Table(options(.sgd, width: 1, admission: .count(threshold)))
-    var sketched = Table(options(.sgd, width: 1, admission: .sketch(threshold, ids: 25_000, ageing: nil)))
+    var sketched = Table(options(.sgd, width: 1, admission: .sketch(threshold, ids: different, ageing: nil)))
     var counts: [UInt64: Int] = [:]
     var (wrong, late) = (0, 0)
     var early: Set<UInt64> = []

@@ -114,12 +114,19 @@ import Testing
     var table = Table(told)
     let counts = table.push(Array(1...2000))
     #expect(counts.refused > 500 && counts.admitted > 500 && counts.refused + counts.admitted == 2000)
+    let refusal = table.refusal(counts)
+    #expect(refusal == TableFull(table: "item", limitBytes: 100_000, refused: counts.refused))
+    #expect(
+      refusal.map { "\($0)" }
+        == "table 'item': memoryLimitBytes is 100000 and reached; \(counts.refused) new ids were refused a row")
     #expect(
       table.pull([2000]) == [Float](repeating: -7, count: 16), "an id that would be refused is not promised a row")
-    #expect(table.push([1]).updated == 1)
+    let step = table.push([1])
+    #expect(step.updated == 1)
+    #expect(table.refusal(step) == nil)
     table.forget(Array(1...100).span)
     #expect(table.push(Array(3001...3100)).admitted == 100, "rows given back are used again")
     let bytes = table.boundedBytes
-    #expect(bytes <= 110_000)
+    #expect(bytes <= 100_000)
   }
 }

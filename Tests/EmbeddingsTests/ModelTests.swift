@@ -1,4 +1,5 @@
 import Base
+import Foundation
 import Testing
 
 @testable import Embeddings
@@ -132,11 +133,16 @@ struct TableModel {
     return options
   }
 
-  @Test(arguments: Policy.allCases, [1] as [UInt64])
+  /// Ids worked on in all policies and seeds together; `make soak-table` sets a hundred million.
+  static let operations = ProcessInfo.processInfo.environment["GUIRA_TABLE_OPERATIONS"].flatMap { Int($0) }
+  static let seeds: [UInt64] = operations == nil ? [1] : [1, 2, 3, 4]
+
+  @Test(arguments: Policy.allCases, seeds)
   func `random operations leave what a dictionary would hold, and blocks replay to the same bits`(
     policy: Policy, seed: UInt64
   ) throws {
-    try ModelRun(Self.options(policy), seed: seed, operations: 1_500, ids: 500).check()
+    let operations = Self.operations.map { $0 / Self.seeds.count / Policy.allCases.count } ?? 14_000
+    try ModelRun(Self.options(policy), seed: seed, operations: operations, ids: seed == 4 ? 3_000 : 500).check()
   }
 }
 
@@ -148,6 +154,7 @@ struct ModelRun: ~Copyable {
   var random: SeededRandom
   let operations: Int
   let ids: UInt64
+  var done = 0
   var time: Milliseconds = 1_000_000
   /// Sections of the epoch being copied out, and what the table was when it was closed.
   var block: [Blob] = []
@@ -181,9 +188,11 @@ struct ModelRun: ~Copyable {
   }
 
   consuming func check() throws {
-    for operation in 0..<operations {
+    var step = 0
+    while done < operations {
+      step += 1
       time += Int64.random(in: 0..<20, using: &random)
-      let isGrowing = operation / 700 % 2 == 0
+      let isGrowing = step / 700 % 2 == 0
       switch Int.random(in: 0..<100, using: &random) {
       case 0..<40: push()
       case 40..<65: pull()
@@ -200,6 +209,7 @@ struct ModelRun: ~Copyable {
 
   private mutating func push() {
     let count = Int.random(in: 1...40, using: &random)
+    done += count
     var chosen: [UInt64] = []
     for _ in 0..<count { chosen.append(randomID()) }
     var gradients: [Float] = []
@@ -217,6 +227,7 @@ struct ModelRun: ~Copyable {
 
   private mutating func pull() {
     let chosen = [randomID(), randomID(), randomID()]
+    done += chosen.count
     let weights = table.pull(chosen, sightings: 2, at: time)
     let expected = chosen.flatMap { model.pull($0, sightings: 2, at: time) }
     #expect(weights == expected, "ids \(chosen) at \(time)")
@@ -224,6 +235,7 @@ struct ModelRun: ~Copyable {
 
   private mutating func forget() {
     for _ in 0..<5 {
+      done += 1
       let id = randomID()
       model.forget(id)
       table.forget([id].span)

@@ -1,17 +1,21 @@
 // The hash tables an engineer would pick instead of Guira's, on the same id streams, the same rows and the same work,
-// one thread, huge pages for all: absl::flat_hash_map with prefetch, and libcuckoo. Prints one JSON object like
-// `guira bench table --json`. Usage: table_peers [ids] [batches] [repeats] [absl|libcuckoo]
+// one thread, huge pages for all: absl::flat_hash_map with prefetch, and libcuckoo. `make bench-peers` builds it, with
+// our own kernels, so that initial values and AdaGrad steps cost every side the same, and `guira bench table --peers`
+// talks to it. Usage: table_peers absl|libcuckoo IDS BATCHES REPEATS SEED, then lines on standard input:
 //
-// Build: see the `bench-peers` target; it needs libabsl-dev and libcuckoo-dev, and compiles our own kernels along, so
-// that initial values and AdaGrad steps cost every side the same.
+//   insert COUNT      the next COUNT ids of the fill; answers CPU seconds, and those outside the kernel
+//   uniform NUMBER    a repeat's look-ups and copies; answers CPU seconds; so do zipf and adagrad (steps by id)
+//   memory            answers bytes per id, and the median and the longest batch of the fill in CPU milliseconds
+//   clear             an empty table again
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <map>
+#include <memory>
 #include <new>
 #include <string>
 #include <vector>
@@ -110,81 +114,97 @@ double resident(const char *key) {
   return kilobytes * 1024.0;
 }
 
-struct Results {
-  bool first = true;
-  void print(const std::string &name, std::vector<double> values, const char *unit) {
-    std::sort(values.begin(), values.end());
-    printf("%s\n    \"%s\": {\"median\": %.6g, \"min\": %.6g, \"max\": %.6g, \"unit\": \"%s\"}", first ? "" : ",",
-           name.c_str(), values[values.size() / 2], values.front(), values.back(), unit);
-    first = false;
-    fflush(stdout);
-  }
+double user() {
+  rusage usage;
+  getrusage(RUSAGE_THREAD, &usage);
+  return usage.ru_utime.tv_sec + usage.ru_utime.tv_usec * 1e-6;
+}
+
+struct Settings {
+  size_t ids, batches, repeats;
+  uint64_t seed;
 };
 
+// Does what its input asks for until that ends.
 template <typename Table>
-void measure(const std::string &name, size_t ids, size_t batches, int repeats, Results &results) {
+void serve(const Settings &settings) {
   double before = resident("VmRSS:");
-  auto *table = new Table;
-  std::vector<uint64_t> batch(kBatch);
+  auto table = std::make_unique<Table>();
+  std::vector<uint64_t> batch(kBatch), uniform, zipf;
   std::vector<float> gradients(kBatch * kDimension, 0.01f), out(kBatch * kDimension);
-  std::vector<double> inserts, times;
-  double elapsed = 0, inserted = 0;
-  for (size_t start = 0; start < ids; start += kBatch) {
-    size_t count = std::min(kBatch, ids - start);
-    for (size_t i = 0; i < count; i++) batch[i] = guira_stream_id(1, start + i);
-    double began = now();
-    table->insert(batch.data(), count, gradients.data());
-    times.push_back((now() - began) * 1e3);
-    elapsed += now() - began;
-    inserted += count;
-  }
-  inserts.push_back(inserted / elapsed);
-  std::sort(times.begin(), times.end());
-  results.print(name + ".insert.rowsPerSecond", inserts, "rows/s");
-  results.print(name + ".growth.medianBatchMilliseconds", {times[times.size() / 2]}, "ms");
-  results.print(name + ".growth.longestBatchMilliseconds", {times.back()}, "ms");
-  results.print(name + ".memory.bytesPerIdBeyondRow",
-                {(resident("VmRSS:") - before) / table->size() - double(sizeof(Row))}, "bytes");
-  size_t length = kBatch * batches;
-  std::vector<uint32_t> ranks(length);
-  std::vector<uint64_t> uniform(length), zipf(length);
-  guira_stream_ranks_uniform(1, ids, ranks.data(), length);
-  for (size_t i = 0; i < length; i++) uniform[i] = guira_stream_id(1, ranks[i]);
-  guira_stream_ranks_zipf(1, ids, 1.05, ranks.data(), length);
-  for (size_t i = 0; i < length; i++) zipf[i] = guira_stream_id(1, ranks[i]);
-  std::map<std::string, std::vector<double>> rates;
-  auto time = [&](const char *what, auto body) {
-    double began = now();
-    for (size_t at = 0; at < length; at += kBatch) body(at);
-    rates[what].push_back(length / (now() - began));
+  std::vector<double> times;
+  size_t length = kBatch * settings.batches, filled = 0;
+  auto draw = [&] {
+    size_t all = length * settings.repeats;
+    std::vector<uint32_t> ranks(all);
+    guira_stream_ranks_uniform(settings.seed, settings.ids, ranks.data(), all);
+    for (uint32_t rank : ranks) uniform.push_back(guira_stream_id(settings.seed, rank));
+    guira_stream_ranks_zipf(settings.seed, settings.ids, 1.05, ranks.data(), all);
+    for (uint32_t rank : ranks) zipf.push_back(guira_stream_id(settings.seed, rank));
   };
-  auto lookup = [&](const uint64_t *batch) {
-    table->lookup(batch, out.data());
+  auto time = [&](size_t repeat, auto body) {
+    if (uniform.empty()) draw();
+    double began = now();
+    for (size_t at = repeat * length; at < (repeat + 1) * length; at += kBatch) body(at);
+    printf("%.9g\n", now() - began);
+  };
+  auto lookup = [&](const uint64_t *ids) {
+    table->lookup(ids, out.data());
     asm volatile("" : : "r"(out.data()) : "memory");  // the copies are wanted
   };
-  for (int repeat = 0; repeat < repeats; repeat++) {
-    time(".lookup.uniform.rowsPerSecond", [&](size_t at) { lookup(&uniform[at]); });
-    time(".lookup.zipf.rowsPerSecond", [&](size_t at) { lookup(&zipf[at]); });
-    time(".adagrad.rowsPerSecond", [&](size_t at) { table->insert(&uniform[at], kBatch, gradients.data()); });
+  char what[16];
+  for (size_t number; scanf("%15s", what) == 1; fflush(stdout)) {
+    std::string command = what;
+    number = 0;
+    if (command != "memory" && command != "clear" && scanf("%zu", &number) != 1) return;
+    if (command == "insert") {
+      double elapsed = 0, outside = 0;
+      for (size_t end = filled + number; filled < end;) {
+        size_t count = std::min(kBatch, end - filled);
+        for (size_t i = 0; i < count; i++) batch[i] = guira_stream_id(settings.seed, filled + i);
+        double began = now(), userBegan = user();
+        table->insert(batch.data(), count, gradients.data());
+        double spent = now() - began;
+        outside += user() - userBegan;
+        elapsed += spent;
+        times.push_back(spent * 1e3);
+        filled += count;
+      }
+      printf("%.9g %.9g\n", elapsed, std::max(outside, 1e-9));
+    } else if (command == "memory") {
+      std::sort(times.begin(), times.end());
+      printf("%.9g %.9g %.9g\n", (resident("VmRSS:") - before) / table->size(), times[times.size() / 2], times.back());
+    } else if (command == "clear") {
+      table.reset();
+      table = std::make_unique<Table>();
+      times.clear();
+      filled = 0;
+      printf("\n");
+    } else if (number >= settings.repeats) {
+      return;
+    } else if (command == "uniform") {
+      time(number, [&](size_t at) { lookup(&uniform[at]); });
+    } else if (command == "zipf") {
+      time(number, [&](size_t at) { lookup(&zipf[at]); });
+    } else if (command == "adagrad") {
+      time(number, [&](size_t at) { table->insert(&uniform[at], kBatch, gradients.data()); });
+    } else {
+      return;
+    }
   }
-  for (auto &[what, values] : rates) results.print(name + what, values, "rows/s");
-  delete table;
 }
 }  // namespace
 
 int main(int count, char **arguments) {
-  size_t ids = count > 1 ? strtoull(arguments[1], nullptr, 10) : 10'000'000;
-  size_t batches = count > 2 ? strtoull(arguments[2], nullptr, 10) : 500;
-  int repeats = count > 3 ? atoi(arguments[3]) : 5;
-  std::string only = count > 4 ? arguments[4] : "";
-  if (ids == 0 || batches == 0 || repeats < 1) {
-    fprintf(stderr, "usage: table_peers [ids] [batches] [repeats] [absl|libcuckoo]; all numbers at least 1\n");
-    return 2;
+  std::string name = count == 6 ? arguments[1] : "";
+  Settings settings = {};
+  if (count == 6)
+    settings = {strtoull(arguments[2], nullptr, 10), strtoull(arguments[3], nullptr, 10),
+                strtoull(arguments[4], nullptr, 10), strtoull(arguments[5], nullptr, 10)};
+  if (settings.ids > 0 && settings.batches > 0 && settings.repeats > 0) {
+    if (name == "absl") return serve<Absl>(settings), 0;
+    if (name == "libcuckoo") return serve<Libcuckoo>(settings), 0;
   }
-  printf("{\"name\": \"table-peers\", \"settings\": {\"ids\": %zu, \"dimension\": %zu, \"batch\": %zu}, \"results\": {", ids,
-         kDimension, kBatch);
-  Results results;
-  if (only.empty() || only == "absl") measure<Absl>("absl", ids, batches, repeats, results);
-  if (only.empty() || only == "libcuckoo") measure<Libcuckoo>("libcuckoo", ids, batches, repeats, results);
-  printf("\n}}\n");
+  fprintf(stderr, "usage: table_peers absl|libcuckoo IDS BATCHES REPEATS SEED; all numbers at least 1\n");
+  return 2;
 }

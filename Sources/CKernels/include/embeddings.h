@@ -31,7 +31,20 @@ typedef struct {
   uint64_t salt;
   uint64_t bound;      // halves of a hash below this are spread over `low` lines, the others over `high`
   uint32_t low, high;  // low <= high; between two sizes, the bound moves from 2^32 down to 0 as the index grows
+  uint32_t low_used;   // lines of the smaller size that are in use: the bound as a line
 } guira_index;
+
+typedef struct {
+  uint64_t id;
+  uint32_t value;
+} guira_entry;
+
+// What came of moving ids about in the index. A put moves at most 6 others, and no step puts more than 15.
+typedef struct {
+  uint32_t moved, spilled;
+  uint64_t moved_ids[128];  // waiting ids that went to a lower line: a scan under way may have missed them
+  guira_entry spilled_ids[16];  // ids that no line can take, which are in the index no more
+} guira_moves;
 
 typedef struct {
   void **pieces;  // of floats
@@ -62,6 +75,11 @@ static inline uint32_t guira_index_second(const guira_index *index, uint64_t has
   return guira_index_place(index, (uint32_t)(hash >> 32));
 }
 
+// The first line in use of the larger size.
+static inline uint32_t guira_index_high_start(const guira_index *index) {
+  return (uint32_t)(index->bound * index->high >> 32);
+}
+
 static inline guira_line *guira_index_line(const guira_index *index, uint32_t line) {
   guira_line *piece = (guira_line *)index->pieces[line >> GUIRA_LINE_SHIFT];
   return piece + (line & ((1u << GUIRA_LINE_SHIFT) - 1));
@@ -82,9 +100,10 @@ static inline uint32_t guira_line_slot(const guira_line *line, uint64_t id) {
 
 // An unused slot of a line, GUIRA_SLOTS when there is none.
 static inline uint32_t guira_line_room(const guira_line *line) {
+  uint32_t unused = 1u << GUIRA_SLOTS;
   for (uint32_t slot = 0; slot < GUIRA_SLOTS; slot++)
-    if (line->values[slot] == GUIRA_EMPTY) return slot;
-  return GUIRA_SLOTS;
+    unused |= (uint32_t)(line->values[slot] == GUIRA_EMPTY) << slot;
+  return (uint32_t)__builtin_ctz(unused);
 }
 
 static inline uint64_t guira_line_id(const guira_line *line, uint32_t slot) { return line->ids[slot]; }
@@ -154,9 +173,15 @@ void guira_gather(const guira_index *index, const guira_rows *rows, const uint64
 void guira_gather_scalar(const guira_index *index, const guira_rows *rows, const uint64_t *ids, size_t count,
                          size_t width, uint32_t oldest, uint32_t *values, float *out);
 
-// For ids that guira_find has not found and whose two lines are full: prefetches the lines that ids there could move
-// to, so that making room does not wait for memory.
-void guira_prefetch_moves(const guira_index *index, const uint64_t *ids, const uint32_t *values, size_t count);
+// Puts an id that is not here into one of its two lines, moving others along the shortest path if it must. Answers 0
+// when there is no way.
+int guira_index_put(const guira_index *index, uint64_t id, uint32_t value, guira_moves *moves);
+// Between two sizes: moves the bound down, or up, by one line of the smaller size, and what is there to where it belongs.
+void guira_index_pull_apart(guira_index *index, guira_moves *moves);
+void guira_index_pull_together(guira_index *index, guira_moves *moves);
+
+// Brings row numbers below `end` into an order in which neighbours lie in the same pages.
+void guira_group_rows(const uint32_t *rows, size_t count, uint32_t end, uint32_t *out);
 
 // Writes 1 for every gradient row that may be applied: all finite, and small enough that their squares are.
 void guira_check_gradients(const float *gradients, size_t count, size_t width, uint8_t *good);
