@@ -58,6 +58,10 @@ struct Up: ParsableCommand {
       let cluster = try readConfiguration()
       var rows: ImportMapping?
       if let events {
+        if let port = cluster.ingest.port {
+          throw Failure(
+            "events come in at port \(port), so none can be replayed: one writer a stream. Add --set ingest.port=none")
+        }
         rows = try MappingFile.find(mapping, configuration: file, events: events)
         try EventsCheck.run(events, rows, schema: cluster.eventSchema)
       }

@@ -65,6 +65,7 @@ public struct RoleProcess: Sendable {
       switch instance.role {
       case .shard: try runShard(board)
       case .trainer: try runTrainer(board)
+      case .ingest: try runIngest(board)
       case .joiner: try runJoiner(board)
       case .sync: try runSync(board)
       case .replica: try runReplica(board)

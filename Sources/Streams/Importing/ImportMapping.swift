@@ -209,7 +209,9 @@ public struct ImportedTable: Equatable, Sendable {
 public struct ImportMapping: Equatable, Sendable {
   /// Where the events come from, in words.
   public var origin = "rows by a mapping"
-  /// The files in a directory, in this order; `*` stands for any text. A lone file needs none.
+  /// The files in a directory, in this order.
+  ///
+  /// `*` stands for any text. A lone file needs none.
   public var files: [String] = []
   /// How rows are written.
   public var format = RowFormat()
