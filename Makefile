@@ -71,7 +71,7 @@ bench: build ## lists the benchmarks of the release binary
 
 bench-all: build ## runs them all; JSON in .build/bench
 	mkdir -p .build/bench
-	for name in table pull push; do .build/release/guira bench $$name --json > .build/bench/$$name.json || exit 1; done
+	for name in table pull push join; do .build/release/guira bench $$name --json > .build/bench/$$name.json || exit 1; done
 
 clean: ## removes what was built and the demo's state
 	$(SWIFT) package clean

@@ -113,7 +113,11 @@ let package = Package(
     module("Simulation", uses: ["Base", "Embeddings", "Layers", "Sharding", "Syncing", "Wire"]),
     tests("Simulation", uses: ["Base", "Wire"]),
 
-    module("Benchmarking", uses: ["Base", "CKernels", "Embeddings", "Sharding", "Wire"]),
+    module(
+      "Benchmarking",
+      uses: [
+        "Base", "CKernels", "Embeddings", "Ingesting", "Joining", "Sharding", "Streams", "Wire", logging,
+      ]),
 
     // 5
     .executableTarget(
