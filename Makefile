@@ -86,7 +86,7 @@ bench: build ## lists the benchmarks of the release binary
 
 bench-all: build ## runs them all; JSON in .build/bench
 	mkdir -p .build/bench
-	for name in table pull push checkpoint recovery sync serve train; do .build/release/guira bench $$name --json > .build/bench/$$name.json || exit 1; done
+	for name in table pull push checkpoint recovery sync serve train join; do .build/release/guira bench $$name --json > .build/bench/$$name.json || exit 1; done
 
 SOAK_OPERATIONS ?= 100000000
 SOAK_SIGHTINGS ?= 10000000

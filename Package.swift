@@ -92,11 +92,20 @@ let package = Package(
         .product(name: "HummingbirdTesting", package: "hummingbird"),
       ]),
 
+    module(
+      "Ingesting",
+      uses: [
+        "Base", "Streams", hummingbird, .product(name: "HummingbirdCore", package: "hummingbird"), nio("NIOCore"),
+        nio("NIOPosix"), logging, httpTypes, .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+      ]),
+    tests("Ingesting", uses: ["Base", "Streams", logging]),
+
     // 4
     module(
       "Cluster",
       uses: [
-        "Base", "CKernels", "Embeddings", "Joining", "Layers", "Serving", "Sharding", "Streams", "Syncing", "Training",
+        "Base", "CKernels", "Embeddings", "Ingesting", "Joining", "Layers", "Serving", "Sharding", "Streams", "Syncing",
+        "Training",
         "Wire", logging, .product(name: "Yams", package: "Yams"),
       ]),
     tests("Cluster", uses: ["Base", "Embeddings", "Layers", "Streams", logging]),
@@ -108,8 +117,8 @@ let package = Package(
     module(
       "Benchmarking",
       uses: [
-        "Base", "CKernels", "Cluster", "Embeddings", "Layers", "Serving", "Sharding", "Streams", "Syncing", "Training",
-        "Wire", logging,
+        "Base", "CKernels", "Cluster", "Embeddings", "Ingesting", "Joining", "Layers", "Serving", "Sharding", "Streams",
+        "Syncing", "Training", "Wire", logging,
       ]),
 
     // 6

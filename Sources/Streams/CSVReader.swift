@@ -33,6 +33,7 @@ struct CSVReader: ~Copyable {
 
   private(set) var buffer: FileBuffer
   private let limit: Int
+  private let delimiter: UInt8
   private var fields: [UInt8] = []
   private var ends: [Int] = []
   private var rawBytes = 0
@@ -41,9 +42,10 @@ struct CSVReader: ~Copyable {
   /// The line on which the newest record begins, from 1.
   private(set) var line = 0
 
-  init(path: String, recordByteLimit: Int = 1 << 16) throws(FileError) {
+  init(path: String, recordByteLimit: Int = 1 << 16, delimiter: UInt8 = 0x2C) throws(FileError) {
     buffer = try FileBuffer(path: path, skippingMark: true)
     limit = recordByteLimit
+    self.delimiter = delimiter
   }
 
   /// How many fields the newest record has.
@@ -111,7 +113,7 @@ struct CSVReader: ~Copyable {
       case (.quoteInQuoted, 0x22):
         fields.append(byte)
         state = .quoted
-      case (_, 0x2C):
+      case (_, delimiter):
         ends.append(fields.count)
         state = .fieldStart
       case (_, 0x0A):

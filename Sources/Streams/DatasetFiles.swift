@@ -24,7 +24,7 @@ struct DatasetStaging: ~Copyable {
   /// Only what imports write is removed; a stranger's file keeps the directory.
   deinit {
     guard !isPublished else { return }
-    for name in [Dataset.eventsName, Dataset.rejectedName, TrafficGenerator.truthName, "lock"] {
+    for name in [Dataset.eventsName, Dataset.rejectedName, TrafficGenerator.truthName, EventSpool.name, "lock"] {
       _ = unsafe unlink("\(directory)/\(name)")
     }
     _ = unsafe rmdir(directory)
@@ -91,5 +91,43 @@ struct JSONLinesFile: ~Copyable {
   mutating func finish() throws(StreamError) {
     try flush()
     guard fsync(descriptor) == 0 else { throw .file(FileError(errno, "fsync \(path)")) }
+  }
+}
+
+extension JSONLinesFile {
+  /// The most lines that are set aside; the rest is only counted.
+  static let setAsideLimit = 1_000_000
+
+  /// Writes down a line that could not be read.
+  mutating func setAside(_ rejection: ImportReport.Rejection, text: String) throws(StreamError) {
+    guard lines < Self.setAsideLimit else { return }
+    line.append(text: "{\"file\":")
+    line.append(quoted: rejection.file)
+    line.append(text: ",\"line\":")
+    line.append(decimal: UInt64(rejection.line))
+    line.append(text: ",\"reason\":")
+    line.append(quoted: rejection.reason)
+    line.append(text: ",\"text\":")
+    line.append(quoted: text)
+    line.append(text: "}")
+    try endLine()
+  }
+}
+
+extension ImportReport {
+  /// Counts a line that could not be read, and remembers the first ones.
+  mutating func note(_ rejection: Rejection) {
+    rejected += 1
+    if rejections.count < 100 { rejections.append(rejection) }
+  }
+}
+
+extension Dataset.SourceFile {
+  /// What tells whether a file is still the one that was imported.
+  static func of(_ path: String, name: String) throws(StreamError) -> Dataset.SourceFile {
+    var status = stat()
+    guard unsafe stat(path, &status) == 0 else { throw .file(FileError(errno, "look at \(path)")) }
+    let changed = Int64(status.st_mtim.tv_sec) * 1_000_000_000 + Int64(status.st_mtim.tv_nsec)
+    return Dataset.SourceFile(name: name, bytes: Int(status.st_size), changed: changed)
   }
 }

@@ -1,4 +1,4 @@
-// The events of `guira up --events PATH`: a dataset directory, KuaiRand's own directory (imported first), or a lone file
+// The events of `guira up --events PATH`: a dataset directory, a dataset in its own form (imported first), or a lone file
 // of JSON Lines. Lines that do not read are counted and skipped. Belongs to one thread.
 
 internal import Base
@@ -26,35 +26,38 @@ public struct EventInput: ~Copyable {
   /// Opens the events at `path` for a cluster of `schema`.
   /// - Parameters:
   ///   - directory: where a dataset in its original form is imported to, once; the cluster's state directory.
+  ///   - mapping: how the rows of a table become events; nil when the path holds events or a dataset that is known.
   ///   - progress: called while importing with the share done, 0…1.
   /// - Throws: `StreamError` when there are no events or they do not fit the schema; nothing is written then.
   public static func open(
-    path: String, schema: EventSchema, importInto directory: String, options: EventParser.Options = .init(),
-    progress: (Double) -> Void = { _ in }
+    path: String, schema: EventSchema, importInto directory: String, mapping: ImportMapping? = nil,
+    options: EventParser.Options = .init(), progress: (Double) -> Void = { _ in }
   ) throws(StreamError) -> EventInput {
     guard Files.exists(path) else { throw .noDataset(path: path) }
-    guard let names = try? Files.names(in: path) else {
-      guard path.hasSuffix(".jsonl") || path.hasSuffix(".json") || path.hasSuffix(".ndjson") else {
-        throw .notADataset(path: path, found: [path])
-      }
-      return try EventInput(events: path, schema: schema, dataset: nil, imported: nil, options: options)
-    }
-    if names.contains(Dataset.manifestName) {
+    let names = try? Files.names(in: path)
+    if names?.contains(Dataset.manifestName) == true {
       return try EventInput(directory: path, schema: schema, imported: nil, options: options)
     }
-    guard KuaiRandImporter.recognizes(names) else { throw .notADataset(path: path, found: names) }
-    let problems = Dataset.kuairandShape.misfits(schema)
+    guard let importer = try KnownDatasets.importer(of: path, mapping: mapping) else {
+      guard names == nil, isEvents(path) else { throw .notADataset(path: path, found: names ?? [path]) }
+      return try EventInput(events: path, schema: schema, dataset: nil, imported: nil, options: options)
+    }
+    let problems = importer.shape.misfits(schema)
     guard problems.isEmpty else { throw .misfit(path: path, problems: problems) }
-    let importer = try KuaiRandImporter(directory: path)
-    // Another layout of the manifest or other files make another import; an older one is left where it is.
+    // Another layout or other files make another import; an older one is left where it is.
     let files = try importer.sources().map { "\($0.name) \($0.bytes) \($0.changed)" }
-    let text = (["layout 1"] + files).joined(separator: "\n")
+    let text = ([importer.layout] + files).joined(separator: "\n")
     let output = "\(directory)/imported-\(String(Hashing.xxh3(text), radix: 16))"
     var report: ImportReport?
     if !Files.exists("\(output)/\(Dataset.manifestName)") {
       report = try importer.run(into: output, progress: progress)
     }
     return try EventInput(directory: output, schema: schema, imported: report, options: options)
+  }
+
+  /// Whether a lone file is one of events by its name.
+  public static func isEvents(_ path: String) -> Bool {
+    path.hasSuffix(".jsonl") || path.hasSuffix(".json") || path.hasSuffix(".ndjson")
   }
 
   private init(

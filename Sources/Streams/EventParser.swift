@@ -26,7 +26,12 @@ public struct EventParser: ~Copyable {
 
   /// The schema lines are read against.
   public let schema: EventSchema
-  let options: Options
+  private(set) var options: Options
+  /// The latest event time that is believed; `options.times` ends with it.
+  public var latestTime: Milliseconds {
+    get { options.times.upperBound }
+    set { options.times = options.times.lowerBound...max(options.times.lowerBound, newValue) }
+  }
   private let taskNames: NameTable
   private var features: FeatureParser
   private var actionNames: [UInt64: (name: String, bytes: [UInt8])] = [:]

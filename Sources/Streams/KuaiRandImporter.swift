@@ -49,7 +49,7 @@ public struct ImportReport: Equatable, Sendable, Codable {
 }
 
 /// Reads a KuaiRand directory: `log_standard*.csv` with the user and video tables beside it.
-public struct KuaiRandImporter: Sendable {
+public struct KuaiRandImporter: DatasetImporter {
   /// The directory with the tables.
   public let directory: String
   let logs: [String]
@@ -82,6 +82,12 @@ public struct KuaiRandImporter: Sendable {
     self.videos = videos
   }
 
+  /// What an import will give.
+  public var shape: Dataset { .kuairandShape }
+
+  /// The number of the form the events are written in.
+  public var layout: String { "layout 1" }
+
   /// Whether a directory holds KuaiRand's logs.
   static func recognizes(_ names: [String]) -> Bool {
     names.contains { $0.hasPrefix("log_standard") && $0.hasSuffix(".csv") }
@@ -90,12 +96,7 @@ public struct KuaiRandImporter: Sendable {
   /// The files the import reads, with size and time of change.
   public func sources() throws(StreamError) -> [Dataset.SourceFile] {
     try (logs + [users, videos]).map { name throws(StreamError) in
-      var status = stat()
-      guard unsafe stat("\(directory)/\(name)", &status) == 0 else {
-        throw .file(FileError(errno, "look at \(directory)/\(name)"))
-      }
-      let changed = Int64(status.st_mtim.tv_sec) * 1_000_000_000 + Int64(status.st_mtim.tv_nsec)
-      return Dataset.SourceFile(name: name, bytes: Int(status.st_size), changed: changed)
+      try .of("\(directory)/\(name)", name: name)
     }
   }
 

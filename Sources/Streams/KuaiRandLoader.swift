@@ -61,9 +61,8 @@ struct KuaiRandLoader {
         rows.append(try row(table.reader, columns, id: id, report: &report))
       } catch {
         let rejection = ImportReport.Rejection(file: name, line: table.reader.line, reason: error.description)
-        report.rejected += 1
-        if report.rejections.count < 100 { report.rejections.append(rejection) }
-        try Self.setAside(rejection, text: CSVReader.text(table.reader.raw), in: &rejected)
+        report.note(rejection)
+        try rejected.setAside(rejection, text: CSVReader.text(table.reader.raw))
       }
     }
     report.files.append(ImportReport.FileRows(file: name, rows: count))
@@ -106,21 +105,6 @@ struct KuaiRandLoader {
     return KuaiRandRow(
       lineHash: hash, id: id, time: time, play: play, user: user, video: video, author: author, tag: tag, tab: tab,
       durationBucket: bucket, labels: labels)
-  }
-
-  private static func setAside(
-    _ rejection: ImportReport.Rejection, text: String, in file: inout JSONLinesFile
-  ) throws(StreamError) {
-    file.line.append(text: "{\"file\":")
-    file.line.append(quoted: rejection.file)
-    file.line.append(text: ",\"line\":")
-    file.line.append(decimal: UInt64(rejection.line))
-    file.line.append(text: ",\"reason\":")
-    file.line.append(quoted: rejection.reason)
-    file.line.append(text: ",\"text\":")
-    file.line.append(quoted: text)
-    file.line.append(text: "}")
-    try file.endLine()
   }
 
   /// Puts the rows in event-time order, file order among equals, and drops repeated lines: those are equal in time, so

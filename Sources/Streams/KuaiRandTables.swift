@@ -44,12 +44,15 @@ enum RowFault: Error, CustomStringConvertible {
   case csv(CSVFault)
   case fieldCount(Int, expected: Int)
   case field(String, value: String, expected: String)
+  case json(JSONFault)
 
   var description: String {
     switch self {
     case .csv(let fault): fault.description
     case .fieldCount(let count, let expected): "\(count) fields; the header has \(expected)"
     case .field(let name, let value, let expected): "\(name) is '\(value)'; expected \(expected)"
+    case .json(.notUTF8): "not UTF-8"
+    case .json(.malformed(let problem)): "not a JSON object: \(problem)"
     }
   }
 }

@@ -27,6 +27,10 @@ public enum StreamError: Error, Equatable, Sendable, CustomStringConvertible {
   case misfit(path: String, problems: [String])
   /// The log of a dataset has no usable record.
   case noRecords(directory: String)
+  /// A file that is to be looked at as a table is none, or not enough can be guessed of it.
+  case notATable(path: String, problem: String)
+  /// Not one row of a table could be made an event.
+  case noUsableRows(path: String, rejected: Int, first: ImportReport.Rejection?)
 
   /// What happened, and what to do.
   public var description: String {
@@ -36,8 +40,9 @@ public enum StreamError: Error, Equatable, Sendable, CustomStringConvertible {
     case .record(let position, let error): "the record that ends at \(position) cannot be read: \(error)"
     case .noDataset(let path): "there is nothing at \(path)"
     case .notADataset(let path, let found):
-      "\(path) holds no events: expected dataset.json with events.jsonl, a .jsonl file, or KuaiRand's "
-        + "log_standard*.csv; it has \(Self.list(found, empty: "no files"))"
+      "\(path) holds no events: expected dataset.json with events.jsonl, a .jsonl file, or the files of KuaiRand, "
+        + "MovieLens, Criteo or MIND; it has \(Self.list(found, empty: "no files")). For a table of your own "
+        + "`guira init \(path)` writes a mapping"
     case .missingFile(let pattern, let directory, let purpose):
       "no \(pattern) in \(directory): \(purpose)"
     case .missingColumns(let file, let missing, let found):
@@ -47,6 +52,10 @@ public enum StreamError: Error, Equatable, Sendable, CustomStringConvertible {
     case .badManifest(let path, let problem): "\(path) does not read: \(problem)"
     case .misfit(let path, let problems):
       "the events of \(path) do not fit the configuration: " + problems.joined(separator: "; ")
+    case .notATable(let path, let problem): "\(path): \(problem)"
+    case .noUsableRows(let path, let rejected, let first):
+      "no row of \(path) can be imported"
+        + (first.map { "; \(rejected) were refused, the first at line \($0.line): \($0.reason)" } ?? "")
     case .noRecords(let directory): "the log in \(directory) has no record that can be imported"
     }
   }

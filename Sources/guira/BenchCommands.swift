@@ -21,7 +21,7 @@ struct Bench: ParsableCommand {
       """,
     subcommands: [
       BenchTable.self, BenchPull.self, BenchPush.self, BenchCheckpoint.self, BenchRecovery.self, BenchTrain.self,
-      BenchSync.self, BenchServe.self, BenchServer.self,
+      BenchSync.self, BenchServe.self, BenchJoin.self, BenchServer.self,
     ])
 }
 
@@ -137,6 +137,40 @@ struct BenchCheckpoint: ParsableCommand {
       let benchmark = CheckpointBenchmark(settings, executable: Preflight.ownExecutable(), progress: progress)
       try show(benchmark.run(), json: options.json)
     }
+  }
+}
+
+struct BenchJoin: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "join", abstract: "Events per second: JSON Lines to examples, and over HTTP into the journal.",
+    discussion: """
+      json: lines are parsed and appended on one thread and joined on another, until the last example is on disk. joiner:
+      the joiner alone. http: one client, so many events a request, until all are acknowledged. Needs about 2 KiB of disk
+      for each impression for a moment.
+      """)
+  @Option(help: "Impressions of a run; about two and a half events each.") var impressions = 200_000
+  @Option(help: "Runs of each kind, taken in turns.") var runs = 5
+  @Option(help: "Events of a request over HTTP.") var batch = 500
+  @Option(help: "Connections of the client, each with one request under way.") var connections = 4
+  @Option(help: "The seed of the traffic.") var seed: UInt64 = 1
+  @Option(help: "Where the journals are made, and removed again.") var journal = "/tmp"
+  @Flag(help: "Print one JSON object.") var json = false
+
+  func validate() throws {
+    guard (1...100_000_000).contains(impressions), runs > 0, (1...10_000).contains(batch),
+      (1...64).contains(connections)
+    else { throw ValidationError("all numbers must be positive, --batch at most 10000, --connections at most 64.") }
+  }
+
+  func run() throws {
+    var benchmark = JoinBenchmark()
+    benchmark.impressions = impressions
+    benchmark.runs = runs
+    benchmark.batch = batch
+    benchmark.connections = connections
+    benchmark.seed = seed
+    benchmark.directory = journal
+    try reporting { try show(benchmark.run(progress: progress), json: json) }
   }
 }
 

@@ -14,23 +14,31 @@ struct Events: ParsableCommand {
 
 struct EventsImport: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "import", abstract: "Turns a dataset into events.",
+    commandName: "import", abstract: "Turns a dataset, or rows of your own, into events.",
     discussion: """
-      Knows KuaiRand: log_standard*.csv with the user and video tables beside it. Exact duplicate lines are dropped and
-      counted; lines that cannot be read are counted and set aside in rejected.jsonl.
+      Knows KuaiRand, MovieLens, Criteo and MIND by their files; other rows (CSV, delimited text, JSON Lines) by a mapping,
+      which `guira init FILE` writes. Lines that cannot be read are counted and set aside in rejected.jsonl.
 
-      Example:
+      Examples:
         guira events import kuairand/ --output events/
-        guira up deploy/kuairand.yaml --events events/ --speed max
+        guira events import ml-1m/ --output events/
+        guira events import clicks.csv --mapping import.yaml --output events/
       """)
 
-  @Argument(help: "The dataset's directory.") var dataset: String
+  @Argument(help: "The dataset's directory, or a file of rows.") var dataset: String
+  @Option(help: "How rows become events; not needed for datasets that are known.") var mapping: String?
   @Option(name: .shortAndLong, help: "The directory to make; it must not hold anything yet.") var output: String
 
   func run() throws {
     try reporting {
-      let report = try KuaiRandImporter(directory: dataset).run(into: output, progress: progressBar("importing"))
-      write("\(report.impressions) impressions in \(output)\n")
+      let mapping = try mapping.map { try ImportMapping(file: $0) }
+      guard let importer = try KnownDatasets.importer(of: dataset, mapping: mapping) else {
+        throw Failure(
+          "\(dataset) is no dataset that is known; say how its rows become events with --mapping. `guira init \(dataset)` "
+            + "writes a mapping")
+      }
+      let report = try importer.run(into: output, progress: progressBar("importing"))
+      write("\(report.impressions) impressions of \(importer.shape.origin) in \(output)\n")
       for (action, count) in report.actions.sorted(by: { $0.key < $1.key }) { write("  \(count) × \(action)\n") }
       if report.duplicates > 0 { write("\(report.duplicates) exact duplicate lines dropped\n") }
       guard report.rejected > 0 else { return }
@@ -90,11 +98,12 @@ struct EventsInspect: ParsableCommand {
       Examples:
         guira events inspect traffic/
         guira events inspect mine.jsonl --config cluster.yaml
+        guira events inspect clicks.csv
 
-      Exit code 1 when lines cannot be read.
+      Of rows that are no events yet it says what each column holds. Exit code 1 when lines cannot be read.
       """)
 
-  @Argument(help: "A directory of events, or a file of JSON Lines.") var path: String
+  @Argument(help: "A directory of events, a file of JSON Lines, or a file of rows.") var path: String
   @Option(help: "The configuration the events are for; needed for a lone file.") var config: String?
 
   func run() throws {
@@ -104,6 +113,10 @@ struct EventsInspect: ParsableCommand {
         schema = try ClusterConfiguration(file: config).eventSchema
       } else if Files.exists("\(path)/\(Dataset.manifestName)") {
         schema = try Dataset(directory: path).schema
+      } else if Files.exists(path), (try? Files.names(in: path)) == nil, let guess = try? TableGuess(path: path),
+        !guess.isEvents
+      {
+        return write(guess.summary(try? guess.mapping()))
       } else if Files.exists(path) {
         throw Failure("\(path) does not say which features it has; add --config with the cluster.yaml it is for")
       } else {
@@ -153,4 +166,9 @@ func progressBar(_ what: String) -> (Double) -> Void {
     let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: 40 - filled)
     write("\r\u{1B}[2K\(what) \(bar) \(Int(share * 100)) %\(share >= 1 ? "\n" : "")", to: STDERR_FILENO)
   }
+}
+
+extension TableGuess {
+  /// Whether the rows are events already.
+  var isEvents: Bool { format.kind == .jsonl && Set(columns.map(\.name)).isSuperset(of: ["type", "time"]) }
 }

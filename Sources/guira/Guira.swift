@@ -13,10 +13,13 @@ import Glibc
         guira events generate --output traffic --impressions 100000
         guira up deploy/cluster.yaml --events traffic --speed max --report report.json
 
+      Or with your own events, as CSV or JSON Lines:
+        guira init clicks.csv
+
       Exit codes: 0 success, 1 failure, 2 wrong configuration, 64 wrong arguments, 130 interrupted.
       """,
     subcommands: [
-      Up.self, Status.self, Events.self, Checkpoint.self, Explain.self, Forget.self, Keys.self, Config.self,
+      Up.self, Init.self, Status.self, Events.self, Checkpoint.self, Explain.self, Forget.self, Keys.self, Config.self,
       Bench.self, Simulate.self,
     ] + roleCommands)
 

@@ -8,7 +8,7 @@ import Logging
 
 /// The roles as subcommands.
 let roleCommands: [any ParsableCommand.Type] = [
-  ShardCommand.self, JoinerCommand.self, TrainerCommand.self, SyncCommand.self, ReplicaCommand.self,
+  ShardCommand.self, IngestCommand.self, JoinerCommand.self, TrainerCommand.self, SyncCommand.self, ReplicaCommand.self,
 ]
 
 struct RoleOptions: ParsableArguments {
@@ -63,6 +63,14 @@ struct ShardCommand: ParsableCommand {
       """)
   var acceptLoss = false
   func run() throws { try options.run(.shard, acceptLoss: acceptLoss) }
+}
+
+struct IngestCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "ingest", abstract: "Runs the ingest, which takes events over HTTP.",
+    discussion: "Example:\n  guira ingest --config cluster.yaml --state /var/lib/guira")
+  @OptionGroup var options: RoleOptions
+  func run() throws { try options.run(.ingest) }
 }
 
 struct JoinerCommand: ParsableCommand {

@@ -20,14 +20,19 @@ struct Up: ParsableCommand {
         guira up                                             ./cluster.yaml, or the built-in sample
         guira up deploy/cluster.yaml --events traffic --speed max --report report.json
         guira up deploy/kuairand.yaml --events kuairand/ --speed 1000/s --predict-share 1
+        guira up cluster.yaml --events clicks.csv            with the import.yaml that `guira init clicks.csv` wrote
         guira up --set shards.count=4 --set sync.sparseEvery=1s
       """)
 
   @Argument(help: "The configuration file. Default: ./cluster.yaml, or the built-in sample when there is none.")
   var file: String?
   @OptionGroup var state: StateOption
-  @Option(help: "Events to replay: a directory of events, a file of JSON Lines, or KuaiRand's directory.")
+  @Option(
+    help: "Events to replay: a directory of events, a file of JSON Lines, a dataset, or rows that --mapping explains.")
   var events: String?
+  @Option(
+    help: "How rows become events. Default: import.yaml beside the configuration or the events, where there is one.")
+  var mapping: String?
   @Option(help: "How fast: max, a multiple of event time such as 60, or impressions per second such as 1000/s.")
   var speed = "max"
   @Option(help: "Where to write the report of the replay, as JSON.") var report: String?
@@ -44,13 +49,22 @@ struct Up: ParsableCommand {
     }
     guard (0...1).contains(predictShare) else { throw ValidationError("--predict-share must be 0 to 1.") }
     if report != nil && events == nil { throw ValidationError("--report needs --events: it is about a replay.") }
+    if mapping != nil && events == nil { throw ValidationError("--mapping needs --events: it explains their rows.") }
     if keepRunning && events == nil { throw ValidationError("--keep-running needs --events.") }
   }
 
   func run() throws {
     try reporting {
       let cluster = try readConfiguration()
-      if let events { try EventsCheck.run(events, schema: cluster.eventSchema) }
+      var rows: ImportMapping?
+      if let events {
+        if let port = cluster.ingest.port {
+          throw Failure(
+            "events come in at port \(port), so none can be replayed: one writer a stream. Add --set ingest.port=none")
+        }
+        rows = try MappingFile.find(mapping, configuration: file, events: events)
+        try EventsCheck.run(events, rows, schema: cluster.eventSchema)
+      }
       if let report { try checkWritable(report) }
       try StateDirectory.check(state.paths, cluster)
       try ClusterKeys(cluster, state.paths).check()
@@ -59,7 +73,7 @@ struct Up: ParsableCommand {
       guard problems.isEmpty else { throw Failure(problems.joined(separator: "\n")) }
       let directory = try StateDirectory(state.state, for: cluster)
       defer { directory.removeSockets() }
-      try ClusterRun(self, cluster, directory.paths, executable).run()
+      try ClusterRun(self, cluster, rows, directory.paths, executable).run()
     }
   }
 
@@ -85,17 +99,47 @@ struct Up: ParsableCommand {
 
 /// Whether events can be replayed, as far as that can be told without reading them.
 enum EventsCheck {
-  static func run(_ path: String, schema: EventSchema) throws {
+  static func run(_ path: String, _ mapping: ImportMapping?, schema: EventSchema) throws {
     guard Files.exists(path) else {
       throw Failure("there are no events at \(path); make some: guira events generate --output \(path)")
     }
-    guard let names = try? Files.names(in: path) else { return }
-    if names.contains(Dataset.manifestName) {
+    let names = try? Files.names(in: path)
+    if names?.contains(Dataset.manifestName) == true {
       let problems = try Dataset(directory: path).misfits(schema)
       if !problems.isEmpty { throw StreamError.misfit(path: path, problems: problems) }
-    } else {
-      _ = try KuaiRandImporter(directory: path)
+    } else if let importer = try KnownDatasets.importer(of: path, mapping: mapping) {
+      let problems = importer.shape.misfits(schema)
+      if !problems.isEmpty { throw StreamError.misfit(path: path, problems: problems) }
+    } else if let names {
+      throw StreamError.notADataset(path: path, found: names)
+    } else if !EventInput.isEvents(path) {
+      throw StreamError.notADataset(path: path, found: [path])
     }
+  }
+}
+
+/// Where the mapping of a replay is.
+enum MappingFile {
+  /// The mapping that was named, else import.yaml beside the configuration or the events.
+  ///
+  /// Events that are events already need none.
+  static func find(_ named: String?, configuration: String?, events: String) throws -> ImportMapping? {
+    if let named { return try ImportMapping(file: named) }
+    let isDirectory = (try? Files.names(in: events)) != nil
+    if isDirectory && Files.exists("\(events)/\(Dataset.manifestName)") { return nil }
+    let besides = [
+      directory(of: configuration ?? "./cluster.yaml"), isDirectory ? events : directory(of: events),
+    ]
+    for place in besides.map({ "\($0)/\(ImportMapping.fileName)" }) where Files.exists(place) {
+      let mapping = try ImportMapping(file: place)
+      if mapping.isAbout(events) { return mapping }
+    }
+    return nil
+  }
+
+  private static func directory(of path: String) -> String {
+    guard let slash = path.lastIndex(of: "/") else { return "." }
+    return slash == path.startIndex ? "/" : String(path[..<slash])
   }
 }
 
@@ -111,13 +155,18 @@ private struct ClusterRun {
 
   private let options: Up
   private let configuration: ClusterConfiguration
+  private let mapping: ImportMapping?
   private let paths: StatePaths
   private let executable: String
   private let news = Mailbox<News>(bound: 100_000)
 
-  init(_ options: Up, _ configuration: ClusterConfiguration, _ paths: StatePaths, _ executable: String) {
+  init(
+    _ options: Up, _ configuration: ClusterConfiguration, _ mapping: ImportMapping?, _ paths: StatePaths,
+    _ executable: String
+  ) {
     self.options = options
     self.configuration = configuration
+    self.mapping = mapping
     self.paths = paths
     self.executable = executable
   }
@@ -207,10 +256,12 @@ private struct ClusterRun {
   private func startReplay(_ isCancelled: Cancellation) {
     guard let events = options.events, let speed = ReplaySpeed(options.speed) else { return }
     let (share, configuration, paths, news) = (options.predictShare, configuration, paths, news)
+    let mapping = mapping
     _ = OwnedThread(named: "player") {
       do {
         let report = try Replay.run(
-          events: events, speed: speed, predictedShare: share, configuration: configuration, state: paths,
+          events: events, mapping: mapping, speed: speed, predictedShare: share, configuration: configuration,
+          state: paths,
           isCancelled: { isCancelled.isSet })
         _ = news.offer(.replayed(.success(report)))
       } catch {

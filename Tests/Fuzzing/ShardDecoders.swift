@@ -160,7 +160,7 @@ private let requests: [Blob] = [
 private final class Target: VersionTarget {
   func beginBase() throws {}
   func commitBase(_ version: VersionContent) throws {}
-  func apply(_ change: TableChange) throws {}
+  func apply(_ change: TableChange, of version: VersionContent) throws {}
   func setDense(_ tensors: [TensorChange]) throws {}
   func publish(_ version: VersionContent) throws {}
 }

@@ -100,11 +100,13 @@ import Testing
 
   @Test func `a directory or file of another kind is said to be no dataset`() throws {
     let directory = try TemporaryDirectory()
-    try directory.write("ratings.dat", "1::2::3::4")
-    let expected = "expected dataset.json with events.jsonl, a .jsonl file, or KuaiRand's log_standard*.csv"
+    try directory.write("scores.dat", "1::2::3::4")
+    let expected =
+      "expected dataset.json with events.jsonl, a .jsonl file, or the files of KuaiRand, MovieLens, Criteo or MIND"
     #expect(
       problem(directory.path, .kuairand, into: directory.path)
-        == "\(directory.path) holds no events: \(expected); it has ratings.dat")
-    #expect(problem(directory.path + "/ratings.dat", .kuairand, into: directory.path).contains(expected))
+        == "\(directory.path) holds no events: \(expected); it has scores.dat. For a table of your own "
+        + "`guira init \(directory.path)` writes a mapping")
+    #expect(problem(directory.path + "/scores.dat", .kuairand, into: directory.path).contains(expected))
   }
 }

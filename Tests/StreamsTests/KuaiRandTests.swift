@@ -134,8 +134,9 @@ import Testing
     unlink("\(path)/log_standard_a.csv")
     #expect(
       problem(path)
-        == "\(path) holds no events: expected dataset.json with events.jsonl, a .jsonl file, or KuaiRand's "
-        + "log_standard*.csv; it has user_features_pure.csv")
+        == "\(path) holds no events: expected dataset.json with events.jsonl, a .jsonl file, or the files of "
+        + "KuaiRand, MovieLens, Criteo or MIND; it has user_features_pure.csv. For a table of your own `guira init "
+        + "\(path)` writes a mapping")
     #expect(try Files.names(in: path) == ["user_features_pure.csv"])
   }
 

@@ -23,6 +23,8 @@ public struct ClusterConfiguration: Sendable, Equatable, Settings {
   public var shards = ShardsSettings()
   /// The processes that train.
   public var trainers = TrainersSettings()
+  /// The process that takes events over HTTP, when there is one.
+  public var ingest = IngestSettings()
   /// The process that joins impressions and actions.
   public var joiner = JoinerSettings()
   /// The streams between the stages.
@@ -45,6 +47,7 @@ public struct ClusterConfiguration: Sendable, Equatable, Settings {
     section.section("tables", &tables)
     section.section("shards", &shards)
     section.section("trainers", &trainers)
+    section.section("ingest", &ingest)
     section.section("joiner", &joiner)
     section.section("streams", &streams)
     section.section("sync", &sync)

@@ -12,19 +12,7 @@ extension ClusterConfiguration {
   /// - Parameter overrides: `key.path=value` each, put in before anything is checked.
   /// - Throws: `ConfigurationError` with everything that is wrong.
   public init(file: String, overrides: [String] = []) throws(ConfigurationError) {
-    func refuse(_ fault: String, _ advice: String) -> ConfigurationError {
-      ConfigurationError([ConfigurationProblem(place: file, path: "", fault: fault, advice: advice)])
-    }
-    let bytes: [UInt8]
-    do throws(FileError) { bytes = try Files.read(file) } catch {
-      throw refuse("\(error)", "give the path of a cluster.yaml; deploy/cluster.yaml is a sample")
-    }
-    guard bytes.count <= Self.textLimit else {
-      throw refuse("the file has \(bytes.count) bytes", "use at most \(Self.textLimit)")
-    }
-    guard let text = String(validating: bytes, as: UTF8.self) else {
-      throw refuse("the file is not UTF-8 text", "is it a cluster.yaml?")
-    }
+    let text = try readText(file, advice: "give the path of a cluster.yaml; deploy/cluster.yaml is a sample")
     try self.init(text: text, file: file, overrides: overrides)
   }
 
@@ -34,34 +22,7 @@ extension ClusterConfiguration {
   ///   - overrides: `key.path=value` each, put in before anything is checked.
   /// - Throws: `ConfigurationError` with everything that is wrong.
   public init(text: String, file: String, overrides: [String] = []) throws(ConfigurationError) {
-    var root: Node
-    do { root = try Yams.compose(yaml: text) ?? Node([(Node, Node)]()) } catch {
-      throw ConfigurationError([syntaxProblem(error, file: file)])
-    }
-    if root.scalar?.string.isEmpty == true { root = Node([(Node, Node)]()) }
-    var origins: [String: String] = [:]
-    var problems: [ConfigurationProblem] = []
-    for override in overrides {
-      do throws(Refusal) { origins[try root.apply(override: override)] = override } catch {
-        problems.append(
-          ConfigurationProblem(place: "--set \(override)", path: "", fault: error.fault, advice: error.advice))
-      }
-    }
-    let binding = Binding(file: file, overrides: origins)
-    self.init()
-    if let mapping = root.mapping {
-      let top = Section(binding, mapping: mapping)
-      bind(top)
-      top.finish()
-      check(binding)
-    } else {
-      binding.report("", "the file is not a mapping", "begin with 'cluster:' and 'features:'")
-    }
-    let sorted = binding.problems.enumerated().sorted {
-      ($0.element.line, $0.offset) < ($1.element.line, $1.offset)
-    }
-    problems += sorted.map(\.element.problem)
-    if !problems.isEmpty { throw ConfigurationError(problems) }
+    self = try readSettings(text: text, file: file, overrides: overrides)
   }
 
   /// The configuration as a file that reads back equal: every key, in order, without comments.
@@ -85,6 +46,70 @@ extension ClusterConfiguration {
     sample.bind(Section(binding, mapping: nil))
     return binding.patterns
   }
+}
+
+/// Settings that are checked as a whole once all keys are read.
+protocol CheckedSettings: Settings {
+  /// Reports what does not fit together.
+  func check(_ binding: Binding)
+}
+
+extension ClusterConfiguration: CheckedSettings {}
+
+/// The text of a file of settings.
+private func readText(_ file: String, advice: String) throws(ConfigurationError) -> String {
+  func refuse(_ fault: String, _ advice: String) -> ConfigurationError {
+    ConfigurationError([ConfigurationProblem(place: file, path: "", fault: fault, advice: advice)])
+  }
+  let bytes: [UInt8]
+  do throws(FileError) { bytes = try Files.read(file) } catch { throw refuse("\(error)", advice) }
+  guard bytes.count <= ClusterConfiguration.textLimit else {
+    throw refuse("the file has \(bytes.count) bytes", "use at most \(ClusterConfiguration.textLimit)")
+  }
+  guard let text = String(validating: bytes, as: UTF8.self) else {
+    throw refuse("the file is not UTF-8 text", "is it a YAML file?")
+  }
+  return text
+}
+
+/// Reads settings from a file; `advice` is what to do when it cannot be opened.
+func readSettings<S: Settings>(file: String, advice: String) throws(ConfigurationError) -> S {
+  try readSettings(text: try readText(file, advice: advice), file: file)
+}
+
+/// Reads settings from a text that problems call `file`, with `key.path=value` put in before anything is checked.
+func readSettings<S: Settings>(
+  text: String, file: String, overrides: [String] = []
+) throws(ConfigurationError) -> S {
+  var root: Node
+  do { root = try Yams.compose(yaml: text) ?? Node([(Node, Node)]()) } catch {
+    throw ConfigurationError([syntaxProblem(error, file: file)])
+  }
+  if root.scalar?.string.isEmpty == true { root = Node([(Node, Node)]()) }
+  var origins: [String: String] = [:]
+  var problems: [ConfigurationProblem] = []
+  for override in overrides {
+    do throws(Refusal) { origins[try root.apply(override: override)] = override } catch {
+      problems.append(
+        ConfigurationProblem(place: "--set \(override)", path: "", fault: error.fault, advice: error.advice))
+    }
+  }
+  let binding = Binding(file: file, overrides: origins)
+  var settings = S()
+  if let mapping = root.mapping {
+    let top = Section(binding, mapping: mapping)
+    settings.bind(top)
+    top.finish()
+    (settings as? any CheckedSettings)?.check(binding)
+  } else {
+    binding.report("", "the file is not a mapping", "begin with 'cluster:' and 'features:'")
+  }
+  let sorted = binding.problems.enumerated().sorted {
+    ($0.element.line, $0.offset) < ($1.element.line, $1.offset)
+  }
+  problems += sorted.map(\.element.problem)
+  if !problems.isEmpty { throw ConfigurationError(problems) }
+  return settings
 }
 
 /// What the YAML parser could not read.

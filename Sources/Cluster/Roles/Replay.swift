@@ -22,16 +22,17 @@ public enum Replay {
   ///
   /// - Parameters:
   ///   - events: a directory or file that `EventInput` opens.
+  ///   - mapping: how rows become events; nil when the path holds events or a dataset that is known.
   ///   - predictedShare: the share of impressions a replica is asked about first.
   ///   - isCancelled: asked often; the replay ends early when true.
   /// - Throws: what makes a report impossible; the cluster goes on.
   public static func run(
-    events: String, speed: ReplaySpeed, predictedShare: Double, configuration: ClusterConfiguration,
-    state: StatePaths, isCancelled: @escaping @Sendable () -> Bool
+    events: String, mapping: ImportMapping? = nil, speed: ReplaySpeed, predictedShare: Double,
+    configuration: ClusterConfiguration, state: StatePaths, isCancelled: @escaping @Sendable () -> Bool
   ) throws -> Report {
     let session = try ReplaySession(configuration, state, isCancelled: isCancelled)
     try session.waitUntilReady()
-    try session.play(events: events, speed: speed, predictedShare: predictedShare)
+    try session.play(events: events, mapping: mapping, speed: speed, predictedShare: predictedShare)
     try session.waitUntilQuiet()
     return try session.report()
   }
@@ -93,9 +94,9 @@ final class ReplaySession {
     }
   }
 
-  func play(events: String, speed: ReplaySpeed, predictedShare: Double) throws {
+  func play(events: String, mapping: ImportMapping?, speed: ReplaySpeed, predictedShare: Double) throws {
     let schema = configuration.eventSchema
-    var input = try EventInput.open(path: events, schema: schema, importInto: paths.root)
+    var input = try EventInput.open(path: events, schema: schema, importInto: paths.root, mapping: mapping)
     var options = ReplayOptions()
     options.speed = speed
     options.predictedShare = predictedShare

@@ -87,6 +87,7 @@ public struct RoleProcess: Sendable {
         throw StateError("with cluster.transport inproc the shards run in the trainer's process: start `guira trainer`")
       case .shard: try runShard(board)
       case .trainer: try runTrainer(board)
+      case .ingest: try runIngest(board)
       case .joiner: try runJoiner(board)
       case .sync: try runSync(board)
       case .replica: try runReplica(board)

@@ -40,7 +40,7 @@ public struct ClusterKeys: Sendable {
 
   /// Who speaks in this cluster.
   ///
-  /// The joiner does not: it reads and writes streams.
+  /// The ingest and the joiner do not: they read and write streams.
   public var names: [(name: String, role: PeerRole)] {
     configuration.instances.compactMap { instance in
       Self.role(of: instance.role).map { (instance.directoryName, $0) }
@@ -53,7 +53,7 @@ public struct ClusterKeys: Sendable {
     case .trainer: .trainer
     case .sync: .sync
     case .replica: .replica
-    case .joiner: nil
+    case .ingest, .joiner: nil
     case .player, .supervisor: .operator
     }
   }

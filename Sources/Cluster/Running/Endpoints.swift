@@ -100,6 +100,7 @@ public struct Endpoints: Sendable, Equatable {
     var ports = (0..<configuration.replicas.count).map { index in
       (configuration.replicas.host, configuration.replicas.port + index, "HTTP of replica \(index)", "replicas.port")
     }
+    if let port = configuration.ingest.port { ports.append((configuration.ingest.host, port, "ingest", "ingest.port")) }
     if configuration.cluster.transport == .tcp {
       ports += (0..<portCount(of: configuration)).map { offset in
         (configuration.cluster.host, configuration.cluster.basePort + offset, "messages", "cluster.basePort")

@@ -4,6 +4,8 @@
 public enum Role: String, Codable, CaseIterable, Sendable, Comparable {
   /// Sends a dataset's events; part of `guira up`.
   case player
+  /// Takes events over HTTP.
+  case ingest
   /// Joins impressions and actions into examples.
   case joiner
   /// Trains models.
@@ -23,12 +25,13 @@ public enum Role: String, Codable, CaseIterable, Sendable, Comparable {
   private var stopOrder: Int {
     switch self {
     case .player: 0
-    case .joiner: 1
-    case .trainer: 2
-    case .sync: 3
-    case .replica: 4
-    case .shard: 5
-    case .supervisor: 6
+    case .ingest: 1
+    case .joiner: 2
+    case .trainer: 3
+    case .sync: 4
+    case .replica: 5
+    case .shard: 6
+    case .supervisor: 7
     }
   }
 }
@@ -67,5 +70,6 @@ extension ClusterConfiguration {
     (0..<shards.count).map { RoleInstance(.shard, $0) } + [RoleInstance(.sync)]
       + (0..<replicas.count).map { RoleInstance(.replica, $0) }
       + (0..<trainers.count).map { RoleInstance(.trainer, $0) } + [RoleInstance(.joiner)]
+      + (ingest.port == nil ? [] : [RoleInstance(.ingest)])
   }
 }
