@@ -198,7 +198,8 @@ private struct ClusterRun {
         arguments: [
           instance.role.rawValue, "--config", paths.configuration, "--state", paths.root, "--index",
           "\(instance.index)",
-        ] + (instance.role == shardHost && options.acceptLoss ? ["--accept-loss"] : []), log: paths.log(instance))
+        ] + (instance.role == shardHost && options.acceptLoss ? ["--accept-loss"] : [])
+          + (instance.role == .trainer && options.events != nil ? ["--keep-all-scores"] : []), log: paths.log(instance))
     }
   }
 
