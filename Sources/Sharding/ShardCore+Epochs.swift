@@ -146,7 +146,6 @@ extension ShardCore {
   }
 
   private mutating func retain(_ block: RetainedBlock) {
-    if retained.isEmpty { oldestRetained = block.epoch }
     retained.append(block)
     retainedBytes += block.bytes
     while retainedBytes > options.retainedBytes, retained.count > 1 { dropOldestBlock() }
@@ -229,6 +228,8 @@ extension ShardCore {
         restore(end, epoch: epoch)
         recoveringRecords.append(record)
         let bytes = recoveringRecords.reduce(0) { $0 + $1.count }
+        // Nobody can tell how many blocks there were before the first one found.
+        if retained.isEmpty { oldestRetained = epoch }
         changesSinceCheckpoint += bytes
         retain(RetainedBlock(epoch: epoch, records: recoveringRecords, bytes: bytes))
         recoveringRecords = []

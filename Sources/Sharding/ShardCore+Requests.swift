@@ -328,7 +328,7 @@ extension ShardCore {
       records: [])
     var bytes = 0
     filling: for block in retained where block.epoch > question.afterEpoch && block.epoch <= durableEpoch {
-      let skip = block.epoch - 1 == question.afterEpoch ? Int(question.skipRecords) : 0
+      defer { skip = 0 }
       for (index, record) in block.records.enumerated().dropFirst(skip) {
         if bytes > 0, bytes + record.count > question.maximumBytes { break filling }
         bytes += record.count
@@ -339,3 +339,7 @@ extension ShardCore {
     return reply.encoded(request: request)
   }
 }
+    let limit = min(question.maximumBytes, Self.replyBytes)
+    // What the asker has of a block is of the first one it lacks. Epochs of blocks may have gaps, so that one is not always
+    // the next number.
+    var skip = Int(question.skipRecords)
