@@ -255,6 +255,13 @@ extension ShardCore {
           .mismatch,
           "table '\(shape.name)' has \(shape.weightCount) weights per row: \(section.ids.count) ids need "
             + "\(section.ids.count * shape.weightCount) gradients, the push has \(section.gradients.count)")
+    // Others subtract these from their clocks and sum the counts.
+    for arrival in push.arrivals.array where !arrival.isPlausible {
+      throw ErrorReply(
+        .malformed,
+        "push: \(arrival.count) examples whose actions arrived at \(arrival.arrival); expected at most 2^32, and UTC "
+          + "milliseconds from 0 to 2^50 - 1")
+    }
       }
     }
     for tensor in push.tensors {

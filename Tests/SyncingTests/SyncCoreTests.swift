@@ -3,10 +3,10 @@
 import Base
 import Embeddings
 import Layers
-import Sharding
 import Testing
 import Wire
 
+@testable import Sharding
 @testable import Syncing
 
 /// One shard, sync, one replica, and a perfect link between them unless a test damages it.
@@ -88,7 +88,7 @@ private final class Trio {
     var writer = ByteWriter()
     PushRequest.begin(
       request: 1, stamp: stamp, mapNumber: 1, sections: 1, tensors: 1,
-      arrivals: [ArrivalCount(arrival: .min, count: .max)], into: &writer)
+      arrivals: [ArrivalCount(arrival: 0, count: 1 << 32)], into: &writer)
     PushRequest.beginSection(table: 0, ids: ids, sightings: ids.map { _ in 1 }, floats: ids.count * 2, into: &writer)
     writer.append(array: ids.flatMap { [Float($0 % 7), -1] })
     PushRequest.append(tensor: 0, gradients: [-1, 1], into: &writer)
