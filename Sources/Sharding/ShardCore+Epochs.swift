@@ -49,6 +49,7 @@ extension ShardCore {
     let tail = dense.takeChanges(epoch: epoch) + [BlockRecord.encode(end, epoch: epoch)]
     cut = Cut(epoch: epoch, tail: tail, applied: chains.mapValues(\.state.applied))
     openArrivals = []
+    openArrivalBytes = 0
     if checkpoint?.endEpoch == epoch { checkpoint?.chains = states }
     openEpoch += 1
     isChanged = false
@@ -64,7 +65,8 @@ extension ShardCore {
     while rows > 0, copying.table < tables.count {
       var writer = ByteWriter(capacity: 1 << 16)
       BlockRecord.begin(.table, number: copying.table, epoch: copying.epoch, into: &writer)
-      if tables[copying.table].table.copyCut(rows: rows, into: &writer) {
+      let box = tables[copying.table]
+      if box.table.copyCut(rows: box.slice(rows), into: &writer) {
         let record = writer.finish()
         copying.records.append(record)
         actions.append(.append(record))
@@ -226,10 +228,10 @@ extension ShardCore {
         for part in recovering { try replay(part) }
         recovering = []
         restore(end, epoch: epoch)
-        recoveringRecords.append(record)
-        let bytes = recoveringRecords.reduce(0) { $0 + $1.count }
         // Nobody can tell how many blocks there were before the first one found.
         if retained.isEmpty { oldestRetained = epoch }
+        recoveringRecords.append(record)
+        let bytes = recoveringRecords.reduce(0) { $0 + $1.count }
         changesSinceCheckpoint += bytes
         retain(RetainedBlock(epoch: epoch, records: recoveringRecords, bytes: bytes))
         recoveringRecords = []
