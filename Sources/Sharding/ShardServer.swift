@@ -66,6 +66,7 @@ public final class ShardServer: Sendable {
     journalOptions.durable = options.isDurable
     var recovery = ShardRecovery(options.shard, files: options.files, acceptLoss: options.acceptLoss)
     let (writer, box) = try recovery.run(journalOptions, incarnation: .random(in: 1 ... .max))
+    try box.core.dense.check(recordLimit: journalOptions.recordLimit)
     prepare(&box.core)
 
     let context = options.context ?? LinkContext(options.security)

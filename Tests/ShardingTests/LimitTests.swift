@@ -97,6 +97,13 @@ private final class WideShard {
     #expect(shard.state == before)
   }
 
+  @Test func `a tensor that no record of the journal could hold is refused at the start`() throws {
+    let shard = ShardFixture()
+    try shard.core.dense.check(recordLimit: 72)
+    let error = #expect(throws: RecoveryError.self) { try shard.core.dense.check(recordLimit: 71) }
+    #expect(error?.description.hasPrefix("tensor 'bias' takes 72 bytes with the state of its optimizer") == true)
+  }
+
   @Test func `an answer continues inside the block after one that left out numbers of epochs`() throws {
     let shard = ShardFixture()
     #expect(shard.core.recover([ForgottenIDs(epoch: 50, table: "user", ids: [9], chains: [])]) == 0)
