@@ -85,7 +85,8 @@ public struct BenchServer {
     while index < actions.count {
       switch actions[index] {
       case .send(let peer, let message): _ = socket.send(message, to: peer)
-      case .append, .beginSegment, .keepForgotten, .checkpointBegin, .checkpointSection, .checkpointCancel, .checkpointFinish:
+      case .append, .beginSegment, .keepForgotten, .checkpointBegin, .checkpointSection, .checkpointCancel,
+        .checkpointFinish:
         break
       case .sync(let epoch): core.blockSynced(epoch: epoch, into: &actions)
       }

@@ -181,7 +181,7 @@ struct InferenceService: Sendable {
             $0.member("appliedAt", version.appliedAt)
             $0.member("ageMilliseconds", statistics.age?.milliseconds ?? 0)
             $0.member("lagMilliseconds", statistics.lag?.milliseconds ?? 0)
-            $0.member("stalenessMilliseconds", Clocks.wall() - version.newestEventTime)
+            $0.member("stalenessMilliseconds", version.staleness(at: Clocks.wall()))
           }
         }
         $0.list("tables") {

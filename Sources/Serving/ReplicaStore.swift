@@ -276,7 +276,11 @@ struct ServedModel: Sendable {
     arrivals: [(arrival: Milliseconds, count: UInt64)], at now: Milliseconds = Clocks.wall()
   ) {
     freshness.withLock { histogram in
-      for (arrival, count) in arrivals { histogram.record(now - arrival, times: count) }
+      for (arrival, count) in arrivals {
+        // What arrivals say comes from other processes.
+        let (delay, overflow) = now.subtractingReportingOverflow(arrival)
+        if !overflow { histogram.record(delay, times: count) }
+      }
     }
   }
 

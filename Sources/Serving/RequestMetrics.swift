@@ -76,7 +76,7 @@ final class RequestMetrics: Sendable {
         "\(Double(version.newestEventTime) / 1000)")
       text.value(
         "guira_replica_staleness_seconds", "gauge", "Now minus the newest event time that is served.",
-        "\(Double(Clocks.wall() - version.newestEventTime) / 1000)")
+        "\(Double(version.staleness(at: Clocks.wall())) / 1000)")
     }
     if let age = store.age {
       text.value("guira_replica_version_age_seconds", "gauge", "Time since the last version came.", "\(age.inSeconds)")
@@ -139,5 +139,13 @@ struct PrometheusText {
       }
     }
     return escaped
+  }
+}
+
+extension VersionInfo {
+  /// How old its newest event is; event times come from outside, so the difference saturates.
+  func staleness(at now: Milliseconds) -> Milliseconds {
+    let (age, overflow) = now.subtractingReportingOverflow(newestEventTime)
+    return overflow ? (newestEventTime < 0 ? .max : .min) : age
   }
 }

@@ -52,6 +52,14 @@ public enum BlockRecord {
     case tensor(index: Int, epoch: UInt64, values: View<Float>, state: View<Float>)
     /// The end of a block.
     case end(epoch: UInt64, End)
+
+    /// The epoch it is of; 0 for the start of a run.
+    public var epoch: UInt64 {
+      switch self {
+      case .shape: 0
+      case .table(_, let epoch, _), .tensor(_, let epoch, _, _), .end(let epoch, _): epoch
+      }
+    }
   }
 
   static func begin(_ kind: Kind, number: Int, epoch: UInt64, into writer: inout ByteWriter) {

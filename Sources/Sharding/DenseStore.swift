@@ -27,6 +27,21 @@ struct DenseStore {
     }
   }
 
+  /// A tensor is one record of a block.
+  ///
+  /// - Throws: `RecoveryError` when one would be longer than the journal takes.
+  func check(recordLimit limit: Int) throws(RecoveryError) {
+    for entry in entries.compactMap({ $0 }) {
+      let bytes = 64 + 4 * (entry.values.count + entry.state.count)
+      guard bytes <= limit else {
+        throw RecoveryError(
+          description:
+            "tensor '\(entry.options.tensor.name)' takes \(bytes) bytes with the state of its optimizer, a record "
+            + "of the journal at most \(limit); make the model's layers smaller")
+      }
+    }
+  }
+
   /// Takes one gradient; false, and nothing changed, when it is not finite.
   mutating func apply(gradient: Span<Float>, to tensor: Int) -> Bool {
     guard var entry = entries[tensor] else { preconditionFailure("tensor \(tensor) lives on another shard") }

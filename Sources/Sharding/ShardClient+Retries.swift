@@ -39,7 +39,7 @@ extension ShardClient {
         peers[shard].pingAt = now
         outgoing.append((shard, PlainMessage.empty(.ping, request: request())))
       }
-      let push = peer.pushes.first { !$0.isApplied }?.sentAt
+      let push = peer.pushes.oldestUnapplied
       let pull = pulls.values.filter { $0.requests[shard] != nil && $0.replies[shard] == nil }.map { $0.sentAt[shard] }
         .min()
       if let oldest = [push, pull].compactMap({ $0 }).min(), now - oldest > retryAfter {
@@ -47,9 +47,7 @@ extension ShardClient {
       }
       // The news that a push is durable can be lost, and a shard that came back may lack what it had acknowledged as
       // applied. On a chain that has fallen silent nothing else would ever tell.
-      if let kept = peer.pushes.first(where: { $0.isApplied }),
-        now - max(kept.sentAt ?? longAgo, peer.helloAt) > 4 * retryAfter
-      {
+      if let kept = peer.pushes.oldestApplied, now - max(kept, peer.helloAt) > 4 * retryAfter {
         synchronize(shard, now: now)
       }
       if peer.claimed.count < chains.count, now - peer.claimAt > retryAfter { synchronize(shard, now: now) }

@@ -85,7 +85,7 @@ public struct ShardClient {
   }
 
   /// The most pushes that one shard has not acknowledged as applied.
-  public var batchesAhead: Int { peers.map { $0.pushes.count { !$0.isApplied } }.max() ?? 0 }
+  public var batchesAhead: Int { peers.reduce(0) { max($0, $1.pushes.unapplied) } }
 
   /// The welcome of a shard, once it came.
   public func welcome(of shard: Int) -> Welcome? { peers[shard].welcome }
@@ -140,7 +140,7 @@ public struct ShardClient {
     for shard in peers.indices {
       let message = make(request(), shard)
       let isOpen = !peers[shard].isSynchronizing
-      peers[shard].pushes.append(KeptPush(chain: chain, end: end, message: message, sentAt: isOpen ? now : nil))
+      peers[shard].pushes.append(message, chain: chain, end: end, sentAt: isOpen ? now : nil)
       keptBytes += message.count
       if isOpen { send(message, to: shard) }
     }
@@ -227,9 +227,8 @@ public struct ShardClient {
   }
 
   private mutating func sendAgain(to shard: Int, now: Int64) {
-    for index in peers[shard].pushes.indices where !peers[shard].pushes[index].isApplied {
-      peers[shard].pushes[index].sentAt = now
-      send(PushRequest.renumbered(peers[shard].pushes[index].message, request: request()), to: shard)
+    for message in peers[shard].pushes.sendAgain(now: now) {
+      send(PushRequest.renumbered(message, request: request()), to: shard)
     }
     for (ticket, pull) in pulls.sorted(by: { $0.key < $1.key }) where pull.replies[shard] == nil {
       guard let message = pull.requests[shard] else { continue }
@@ -254,16 +253,7 @@ public struct ShardClient {
     let durableEnd = max(state.durable, peers[shard].durable[state.chain] ?? .start)
     peers[shard].applied[state.chain] = appliedEnd
     peers[shard].durable[state.chain] = durableEnd
-    var released = 0
-    peers[shard].pushes.removeAll { push in
-      guard push.chain == state.chain, push.end <= durableEnd else { return false }
-      released += push.message.count
-      return true
-    }
-    keptBytes -= released
-    for index in peers[shard].pushes.indices where peers[shard].pushes[index].chain == state.chain {
-      peers[shard].pushes[index].isApplied = peers[shard].pushes[index].end <= appliedEnd
-    }
+    keptBytes -= peers[shard].pushes.note(state.chain, applied: appliedEnd, durable: durableEnd)
   }
 
   private mutating func pulled(_ reply: PullReply, ticket: UInt64, from shard: Int) throws(DecodeError) {

@@ -137,8 +137,8 @@ extension ShardCore {
       var writer = ByteWriter(capacity: 1 << 16)
       BlockRecord.begin(.table, number: scan.table, epoch: scan.beginEpoch, into: &writer)
       let before = scan.cursor.rows
-      guard tables[scan.table].table.scan(cursor: &scan.cursor, rows: options.checkpointSliceRows, into: &writer)
-      else {
+      let box = tables[scan.table]
+      guard box.table.scan(cursor: &scan.cursor, rows: box.slice(options.checkpointSliceRows), into: &writer) else {
         scan.table += 1
         scan.cursor = TableCursor()
         continue

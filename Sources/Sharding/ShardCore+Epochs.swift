@@ -49,6 +49,7 @@ extension ShardCore {
     let tail = dense.takeChanges(epoch: epoch) + [BlockRecord.encode(end, epoch: epoch)]
     cut = Cut(epoch: epoch, tail: tail, applied: chains.mapValues(\.state.applied))
     openArrivals = []
+    openArrivalBytes = 0
     if checkpoint?.endEpoch == epoch { checkpoint?.chains = states }
     openEpoch += 1
     isChanged = false
@@ -64,7 +65,8 @@ extension ShardCore {
     while rows > 0, copying.table < tables.count {
       var writer = ByteWriter(capacity: 1 << 16)
       BlockRecord.begin(.table, number: copying.table, epoch: copying.epoch, into: &writer)
-      if tables[copying.table].table.copyCut(rows: rows, into: &writer) {
+      let box = tables[copying.table]
+      if box.table.copyCut(rows: box.slice(rows), into: &writer) {
         let record = writer.finish()
         copying.records.append(record)
         actions.append(.append(record))
@@ -148,7 +150,6 @@ extension ShardCore {
   }
 
   private mutating func retain(_ block: RetainedBlock) {
-    if retained.isEmpty { oldestRetained = block.epoch }
     retained.append(block)
     retainedBytes += block.bytes
     while retainedBytes > options.retainedBytes, retained.count > 1 { dropOldestBlock() }
@@ -230,6 +231,8 @@ extension ShardCore {
         for part in recovering { try replay(part) }
         recovering = []
         try restore(end, epoch: epoch)
+        // Nobody can tell how many blocks there were before the first one found.
+        if retained.isEmpty { oldestRetained = epoch }
         recoveringRecords.append(record)
         let bytes = recoveringRecords.reduce(0) { $0 + $1.count }
         changesSinceCheckpoint += bytes

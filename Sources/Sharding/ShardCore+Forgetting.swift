@@ -88,7 +88,8 @@ extension ShardCore {
       if entry.epoch > held {
         erased += tables[index].table.forget(entry.ids.span)
         isChanged = true
-        // This epoch's block will hold the erasures, so they are not repeated at the next start.
+        // This epoch's block will hold the erasures, so they are not repeated at the next start. The numbers up to it have
+        // no blocks; readers of blocks bear that.
         openEpoch = max(openEpoch, entry.epoch)
       }
       for chain in entry.chains where chain.applied > chains[chain.key]?.state.applied ?? .start {

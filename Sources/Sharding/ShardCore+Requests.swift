@@ -222,13 +222,20 @@ extension ShardCore {
     chain.lastPush = now
     chains[stamp.chain] = chain
     FaultPoint.pushApplied.pass()
-    if push.arrivals.count > 0 {
-      openArrivals.append(
-        BlockRecord.PushArrivals(chain: stamp.chain, end: stamp.end, counts: push.arrivals.array))
-    }
+    keep(push.arrivals, of: stamp)
     isChanged = true
     count("pushes")
     return ChainReply(incarnation: incarnation, state: chain.state).encoded(.push, request: request)
+  }
+
+  /// Keeps a push's arrivals for the open epoch's block, as far as it has room: they measure freshness and nothing else.
+  private mutating func keep(_ arrivals: View<ArrivalCount>, of stamp: Stamp) {
+    guard arrivals.count > 0 else { return }
+    let bytes = 64 + arrivals.count * MemoryLayout<ArrivalCount>.stride
+    guard openArrivalBytes + bytes <= Self.arrivalBytes else { return count("droppedArrivals", UInt64(arrivals.count)) }
+    openArrivalBytes += bytes
+    if openArrivalBytes > Self.arrivalBytes / 2 { wantsEarlyClose = true }
+    openArrivals.append(BlockRecord.PushArrivals(chain: stamp.chain, end: stamp.end, counts: arrivals.array))
   }
 
   private mutating func apply(_ section: IDSection, stamp: Stamp) throws -> PushCounts {
@@ -249,6 +256,13 @@ extension ShardCore {
 
   /// Refuses a push that does not fit the shard, before any of it is applied.
   private func validate(_ push: PushRequest) throws {
+    // Others subtract these from their clocks and sum the counts.
+    for arrival in push.arrivals.array where !arrival.isPlausible {
+      throw ErrorReply(
+        .malformed,
+        "push: \(arrival.count) examples whose actions arrived at \(arrival.arrival); expected at most 2^32, and UTC "
+          + "milliseconds from 0 to 2^50 - 1")
+    }
     for section in push.sections {
       let shape = try box(section.table).shape
       guard section.gradients.count == section.ids.count * shape.weightCount else {
@@ -273,7 +287,7 @@ extension ShardCore {
 
   private func scan(_ scan: ScanRequest, request: UInt64) throws -> Blob {
     let box = try box(Int(scan.table))
-    let rows = min(max(1, Int(scan.rows)), 1 << 16)
+    let rows = box.slice(min(Int(scan.rows), 1 << 16))
     let epoch = isChanged ? openEpoch : openEpoch - 1
     return ScanReply.encoded(request: request, incarnation: incarnation, epoch: epoch) { writer in
       var cursor = TableCursor(rawValue: scan.cursor)
@@ -328,10 +342,14 @@ extension ShardCore {
       incarnation: incarnation, identityHigh: identity.high, identityLow: identity.low, durableEpoch: durableEpoch,
       records: [])
     var bytes = 0
+    let limit = min(question.maximumBytes, Self.replyBytes)
+    // What the asker has of a block is of the first one it lacks. Epochs of blocks may have gaps, so that one is not always
+    // the next number.
+    var skip = Int(question.skipRecords)
     filling: for block in retained where block.epoch > question.afterEpoch && block.epoch <= durableEpoch {
-      let skip = block.epoch - 1 == question.afterEpoch ? Int(question.skipRecords) : 0
+      defer { skip = 0 }
       for (index, record) in block.records.enumerated().dropFirst(skip) {
-        if bytes > 0, bytes + record.count > question.maximumBytes { break filling }
+        if bytes > 0, bytes + record.count > limit { break filling }
         bytes += record.count
         reply.records.append(BlockRecordEntry(epoch: block.epoch, index: UInt32(index), payload: ByteReader(record)))
       }

@@ -40,6 +40,15 @@ public struct ShardCore: ~Copyable {
       table = Table(options)
       shape = TableShape(name: options.name, weightCount: table.weightCount, floatCount: table.floatCount)
     }
+
+    /// How many rows one section may have: at most `limit`, at most `sliceBytes` of them, at least one.
+    ///
+    /// Whatever the width of the rows, a section then fits a journal's record, and writing it delays nobody for long.
+    func slice(_ limit: Int) -> Int {
+      // Besides its floats a row has an id, the time it was seen and a frequency; a line of a sketch has 64 bytes.
+      let rowBytes = max(64, shape.floatCount * 4 + 16)
+      return max(1, min(limit, ShardCore.sliceBytes / rowBytes))
+    }
   }
 
   /// One chain with the peer that is told when it becomes durable.
@@ -86,6 +95,12 @@ public struct ShardCore: ~Copyable {
 
   /// The most chains a shard keeps; a block holds all of them.
   static let chainLimit = 1 << 16
+  /// The most bytes of rows in one section of a block, a checkpoint or a scan, unless a single row has more: 4 MiB.
+  static let sliceBytes = 4 << 20
+  /// The most bytes of arrivals in one block, whose end is one record; at half of it the epoch closes early: 16 MiB.
+  static let arrivalBytes = 16 << 20
+  /// The most bytes of records one answer to `blocksSince` holds, whatever was asked for: 64 MiB.
+  static let replyBytes: UInt64 = 64 << 20
   /// The most readers that may wait for blocks; the longest waiting is answered early beyond it.
   static let readerLimit = 64
   /// The most ids one `inspect` may ask for: the answer is JSON.
@@ -113,6 +128,7 @@ public struct ShardCore: ~Copyable {
   var cut: Cut?
   var syncing: [(epoch: UInt64, applied: [ChainKey: Position])] = []
   var openArrivals: [BlockRecord.PushArrivals] = []
+  var openArrivalBytes = 0
   /// Bounded by what clients may have unanswered; a shard refuses chains beyond `chainLimit`.
   var awaiting: [Awaiting] = []
   var waitingReaders: [WaitingReader] = []

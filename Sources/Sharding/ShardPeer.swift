@@ -3,15 +3,6 @@
 internal import Base
 internal import Wire
 
-/// Where one push goes wrong or right: its place in a chain and its bytes.
-struct KeptPush {
-  var chain: ChainKey
-  var end: Position
-  var message: Blob
-  var isApplied = false
-  var sentAt: Int64?
-}
-
 /// One shard as its client sees it.
 struct ShardPeer {
   var welcome: Welcome?
@@ -26,7 +17,7 @@ struct ShardPeer {
   var attempts = 0
   var pause: Int64 = 0
   var isSynchronizing = true
-  var pushes: [KeptPush] = []
+  var pushes = KeptPushes()
   var durable: [ChainKey: Position] = [:]
   var applied: [ChainKey: Position] = [:]
   var claimed: Set<ChainKey> = []

@@ -66,11 +66,14 @@ public final class ShardServer: Sendable {
     journalOptions.durable = options.isDurable
     var recovery = ShardRecovery(options.shard, files: options.files, acceptLoss: options.acceptLoss)
     let (writer, box) = try recovery.run(journalOptions, incarnation: .random(in: 1 ... .max))
+    try box.core.dense.check(recordLimit: journalOptions.recordLimit)
     prepare(&box.core)
 
     let context = options.context ?? LinkContext(options.security)
     // Hellos and pings are not counted by clients.
-    let socket = try Socket(.router, context: context, receiveQueue: options.shard.creditRequests + 16)
+    let socket = try Socket(
+      .router, context: context, receiveQueue: options.shard.creditRequests + 16,
+      frameLimit: options.shard.creditBytes + Self.frameSlack)
     try socket.bind(options.endpoint)
     if let inProcess = options.inProcessEndpoint { try socket.bind(inProcess) }
 
@@ -82,6 +85,9 @@ public final class ShardServer: Sendable {
     onReady(recovery.summary)
     try serve(&box.core, socket: socket, disk: disk, onStatus: onStatus)
   }
+
+  /// What a frame may have above the byte credits and still be refused in words: 64 KiB.
+  private static let frameSlack = 1 << 16
 
   /// A pause between requests longer than this is used by a checkpoint: 50 ms.
   private static let quiet: Int64 = 50_000_000

@@ -7,9 +7,10 @@ internal import Wire
 
 extension SyncCore {
   mutating func merge(
-    _ reply: BlocksReply, of shard: Int, now: Int64, into actions: inout [SyncAction]
+    _ reply: BlocksReply, request: UInt64, of shard: Int, now: Int64, into actions: inout [SyncAction]
   ) throws {
-    guard let welcome = shards[shard].welcome, store != 0 else { return }
+    // What an earlier store asked for may begin elsewhere.
+    guard let welcome = shards[shard].welcome, store != 0, request >= storeRequest else { return }
     if reply.identityLow != shards[shard].identity {
       restart()
       return
@@ -24,16 +25,24 @@ extension SyncCore {
     }
     shards[shard].durableEpoch = reply.durableEpoch
     for record in reply.records {
-      guard record.epoch > shards[shard].cursor, record.epoch - 1 == shards[shard].cursor,
-        record.index == shards[shard].partial.count
-      else { continue }
+      let state = shards[shard]
+      let isOfPartial = !state.partial.isEmpty && record.epoch == state.partialEpoch
+      if record.epoch <= state.cursor || isOfPartial && record.index < state.partial.count { continue }
+      // A shard leaves out numbers of epochs after an accepted loss, but no block: what was asked for begins with the block
+      // that follows the cursor, and each is followed by the next. Anything else is asked for anew, later.
+      guard record.index == state.partial.count, state.partial.isEmpty || isOfPartial else {
+        count("misplacedRecords")
+        shards[shard].partial = []
+        return
+      }
+      shards[shard].partialEpoch = record.epoch
       let parsed = try BlockRecord.parse(record.payload)
+      guard parsed.epoch == record.epoch else {
+        throw DecodeError.invalid(field: "epoch of a record", value: "\(record.epoch)", expected: "\(parsed.epoch)")
+      }
       guard case .end(let epoch, let end) = parsed else {
         shards[shard].partial.append(parsed)
         continue
-      }
-      guard epoch == record.epoch else {
-        throw DecodeError.invalid(field: "end of block", value: "\(epoch)", expected: "\(record.epoch)")
       }
       // The whole block is read before any of it is merged: a damaged one must not leave a part of it behind.
       let changes = try shards[shard].partial.map { try read($0, tables: welcome.tables, tensors: welcome.tensors) }
@@ -43,6 +52,7 @@ extension SyncCore {
       hasProgress = true
       shards[shard].merged.append(
         MergedBlock(epoch: epoch, chains: end.chains, arrivals: shard == 0 ? end.arrivals : [], mergedAt: now))
+      shards[shard].cursorRequest = nextRequest
       count("blocks")
     }
     shards[shard].isWaiting = false

@@ -94,7 +94,7 @@ extension SyncCore {
     pin?.isComplete = false
     for name in tables.keys { tables[name]?.dropRows() }
     for shard in shards.indices { shards[shard].merged = [] }
-    arrivalQueue = []
+    arrivalQueue = WaitingArrivals()
   }
 
   /// Takes account of the blocks whose rows all are in the version about to be made.
@@ -114,19 +114,14 @@ extension SyncCore {
           newestEventTime = max(newestEventTime, state.eventTime)
         }
         // Every shard's block holds the same arrivals; one shard's are enough.
-        if shard == 0 { arrivalQueue.append(contentsOf: block.arrivals) }
+        if shard == 0 { count("droppedArrivals", arrivalQueue.add(block.arrivals)) }
       }
       shards[shard].merged.removeFirst(done.count)
     }
-    var waiting: [BlockRecord.PushArrivals] = []
-    for push in arrivalQueue {
-      if shards.allSatisfy({ $0.chains[push.chain]?.applied ?? .start >= push.end }) {
-        readyArrivals.append(contentsOf: push.counts)
-      } else {
-        waiting.append(push)
-      }
-    }
-    arrivalQueue = waiting
+    let ready = arrivalQueue.takeReady { chain in shards.map { $0.chains[chain]?.applied ?? .start }.min() ?? .start }
+    let room = WaitingArrivals.versionLimit - readyArrivals.count
+    readyArrivals.append(contentsOf: ready.prefix(room))
+    if ready.count > room { count("droppedArrivals", ready.count - room) }
   }
 
   /// Stores and sends a version, or several that belong together when it is larger than one message should be.
@@ -160,7 +155,9 @@ extension SyncCore {
     }
     awaited.append(AwaitedVersion(number: newest, arrivals: readyArrivals))
     // A replica that is long gone must not make this grow; its freshness is then not measured.
-    if awaited.count > 10_000 { awaited.removeFirst() }
+    while awaited.count > 10_000 || awaited.reduce(0, { $0 + $1.arrivals.count }) > WaitingArrivals.awaitedLimit {
+      awaited.removeFirst()
+    }
     readyArrivals = []
     bringAllForward(now: now, into: &actions)
   }

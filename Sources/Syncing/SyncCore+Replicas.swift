@@ -142,7 +142,7 @@ extension SyncCore {
       for count in counts where count.arrival > .min && count.arrival < oldest ?? .max { oldest = count.arrival }
     }
     for version in awaited { note(version.arrivals) }
-    for push in arrivalQueue { note(push.counts) }
+    arrivalQueue.forEach { note($0.counts) }
     for block in shards.first?.merged ?? [] { for push in block.arrivals { note(push.counts) } }
     guard let oldest, case let (lag, overflow) = wall.subtractingReportingOverflow(oldest), !overflow else { return 0 }
     return max(0, lag)

@@ -72,6 +72,10 @@ public struct SyncCore {
     /// The last epoch that need not be read again after a restart.
     var persisted: UInt64 = 0
     var partial: [BlockRecord.Parsed] = []
+    /// The epoch of the block that `partial` is the beginning of.
+    var partialEpoch: UInt64 = 0
+    /// The first request sent since `cursor` moved.
+    var cursorRequest: UInt64 = 0
     var askedAt: Int64 = longAgo
     var isWaiting = false
     var durableEpoch: UInt64 = 0
@@ -102,7 +106,7 @@ public struct SyncCore {
   var tables: [String: MergedTable] = [:]
   var tensors: [String: [Float]] = [:]
   var changedTensors: Set<String> = []
-  var arrivalQueue: [BlockRecord.PushArrivals] = []
+  var arrivalQueue = WaitingArrivals()
   var readyArrivals: [ArrivalCount] = []
   var newestEventTime: Milliseconds = .min
   var hasProgress = false
@@ -135,6 +139,8 @@ public struct SyncCore {
   var acknowledged: [Int: UInt64] = [:]
   var awaited: [AwaitedVersion] = []
   var nextRequest: UInt64 = 1
+  /// The first request sent for the present store.
+  var storeRequest: UInt64 = 0
   /// Wall-clock time of the last tick.
   var wall: Milliseconds = 0
   /// `exampleCount` of the stored state; counts are known only when every shard has closed an epoch again.
@@ -209,6 +215,8 @@ public struct SyncCore {
 
   private mutating func ask(_ shard: Int, now: Int64, into actions: inout [SyncAction]) {
     let state = shards[shard]
+    // Which blocks are wanted is known when all shards have told where they stand.
+    guard state.welcome == nil || store != 0 else { return }
     guard !state.isWaiting || now - state.askedAt > options.retryAfter.nanoseconds else { return }
     shards[shard].isWaiting = true
     shards[shard].askedAt = now
@@ -241,6 +249,7 @@ public struct SyncCore {
   /// Begins a store of versions: everything replicas had is replaced by a base.
   mutating func beginStore(now: Int64, into actions: inout [SyncAction]) {
     store = randomStore()
+    storeRequest = nextRequest
     newest = 1
     base = nil
     baseEpochs = []
@@ -257,7 +266,7 @@ public struct SyncCore {
     knownExamples = 0
     // A version follows the base soon: it says where a restarted sync goes on.
     hasProgress = true
-    arrivalQueue = []
+    arrivalQueue = WaitingArrivals()
     readyArrivals = []
     bytesSinceBase = 0
     for shard in shards.indices {
@@ -296,10 +305,12 @@ public struct SyncCore {
         shards[shard].welcome = welcome
         shards[shard].durableEpoch = welcome.durableEpoch
       case (.blocksSince, .reply):
-        try merge(BlocksReply(decoding: &reader), of: shard, now: now, into: &actions)
+        try merge(BlocksReply(decoding: &reader), request: header.request, of: shard, now: now, into: &actions)
       case (.blocksSince, .error):
-        // What was missed is no longer kept: begin anew from where the shard is. Anything else is asked again later.
-        if try ErrorReply(decoding: &reader).code == .gone { restart() }
+        // What was missed is no longer kept: begin anew from where the shard is. Anything else is asked again later, and
+        // what was said of another place than the present one is no news.
+        let isNews = store != 0 && header.request >= max(storeRequest, shards[shard].cursorRequest)
+        if try ErrorReply(decoding: &reader).code == .gone, isNews { restart() }
       case (.scan, .reply):
         try scanned(ScanReply(decoding: &reader), request: header.request, now: now, into: &actions)
       case (.pull, .reply):

@@ -1,7 +1,9 @@
 // The records that quality is computed from: one per example and training pass, written before the example's push leaves,
 // so that `kill -9` neither loses nor repeats one. Exact AUC comes from these records, not from averaged AUCs.
 //
-// File: 16 bytes of header ("GUIRSCOR", UInt32 format 1, UInt32 tasks), then records of 40 + 16 × tasks bytes.
+// File: a header ("GUIRSCOR", UInt32 format 2, UInt32 tasks, UInt32 partitions, UInt32 0, then per partition position,
+// UInt32 number, UInt32 0: where the records before this file end), then records of 40 + 16 × tasks bytes. Format 1 ends
+// its header behind tasks. Full files get a number behind their name, and the oldest of them go.
 
 public import Base
 internal import Glibc
@@ -52,46 +54,87 @@ public struct ScoreRecord: Equatable, Sendable {
 
 /// Writes score records; belongs to the trainer's thread.
 public struct ScoreLog: ~Copyable {
-  private static let magic: [UInt8] = Array("GUIRSCOR".utf8)
-  private let descriptor: Int32
+  /// How many files of a log are full before the oldest goes.
+  private static let files = 8
+
+  private var descriptor: Int32
   private let path: String
   private let tasks: Int
+  private let keep: Int?
   private var pending = ByteWriter(capacity: 1 << 16)
+  /// Bytes of the file at `path`, with what is pending.
+  private var size = 0
   /// Per partition, the last position that has a record.
   public private(set) var lastPosition: [UInt32: Position] = [:]
 
   /// Opens or makes the file at `path`; a half-written record at its end is cut.
-  public init(path: String, tasks: Int) throws(FileError) {
-    var existing: [ScoreRecord] = []
-    var keep = 0
-    if Files.exists(path) {
-      existing = try Self.read(path)
-      keep = existing.isEmpty ? 0 : 16 + existing.count * Self.recordBytes(tasks: existing[0].tasks.count)
-      if let first = existing.first, first.tasks.count != tasks { (existing, keep) = ([], 0) }
+  ///
+  /// Only the newest file is read, in pieces.
+  ///
+  /// - Parameter keep: about how many bytes of records stay on the disk; nil for all.
+  public init(path: String, tasks: Int, keep: Int? = nil) throws(FileError) {
+    var (positions, whole): ([UInt32: Position], Int) = ([:], 0)
+    func note(_ found: ScoreFile) {
+      if found.tasks == tasks { (positions, whole) = (found.positions, found.wholeBytes) }
     }
-    let descriptor = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
-    guard descriptor >= 0 else { throw FileError(errno, "open \(path)") }
-    guard ftruncate(descriptor, keep) == 0, lseek(descriptor, 0, SEEK_END) >= 0 else {
-      let code = errno
-      close(descriptor)
-      throw FileError(code, "truncate \(path)")
+    let full = try Self.fullFiles(path)
+    if Files.exists(path), let found = try ScoreFile.read(path) {
+      note(found)
+      // Other tasks: these records say nothing about the model any more.
+      if found.tasks != tasks { for file in full { try Files.remove(file) } }
+    } else if let last = full.last, let found = try ScoreFile.read(last) {
+      // The end came between two files.
+      note(found)
+      whole = 0
     }
+    let descriptor = try Self.open(path, keeping: whole)
     self.descriptor = descriptor
     self.path = path
     self.tasks = tasks
-    if keep == 0 {
-      pending.append(bytes: Self.magic)
-      pending.append(UInt32(1))
-      pending.append(UInt32(tasks))
-    }
-    for record in existing {
-      lastPosition[record.partition] = max(lastPosition[record.partition] ?? .start, record.position)
-    }
+    self.keep = keep
+    lastPosition = positions
+    size = whole
+    if whole == 0 { beginFile() }
   }
 
   deinit { close(descriptor) }
 
-  private static func recordBytes(tasks: Int) -> Int { 40 + 16 * tasks }
+  private static func open(_ path: String, keeping bytes: Int) throws(FileError) -> Int32 {
+    let descriptor = unsafe Glibc.open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+    guard descriptor >= 0 else { throw FileError(errno, "open \(path)") }
+    guard ftruncate(descriptor, bytes) == 0, lseek(descriptor, 0, SEEK_END) >= 0 else {
+      let code = errno
+      close(descriptor)
+      throw FileError(code, "truncate \(path)")
+    }
+    return descriptor
+  }
+
+  /// The full files of a log, oldest first.
+  private static func fullFiles(_ path: String) throws(FileError) -> [String] {
+    let slash = path.lastIndex(of: "/")
+    let directory = slash.map { String(path[...$0]) } ?? "./"
+    let prefix = slash.map { String(path[path.index(after: $0)...]) } ?? path
+    guard Files.exists(directory) else { return [] }
+    return try Files.names(in: directory).compactMap { name -> (number: Int, path: String)? in
+      guard name.hasPrefix(prefix + "."), let number = Int(name.dropFirst(prefix.count + 1)) else { return nil }
+      return (number, directory + name)
+    }.sorted { $0.number < $1.number }.map(\.path)
+  }
+
+  private mutating func beginFile() {
+    pending.append(bytes: ScoreFile.magic)
+    pending.append(UInt32(2))
+    pending.append(UInt32(tasks))
+    pending.append(UInt32(lastPosition.count))
+    pending.append(UInt32(0))
+    for (partition, position) in lastPosition.sorted(by: { $0.key < $1.key }) {
+      pending.append(position)
+      pending.append(partition)
+      pending.append(UInt32(0))
+    }
+    size = pending.count
+  }
 
   /// Adds a record; `flush` writes it.
   public mutating func append(_ record: ScoreRecord) {
@@ -102,6 +145,7 @@ public struct ScoreLog: ~Copyable {
     pending.append(record.partition)
     pending.append(UInt32(0))
     pending.append(array: record.tasks)
+    size += ScoreFile.recordBytes(tasks: tasks)
     lastPosition[record.partition] = record.position
   }
 
@@ -110,36 +154,30 @@ public struct ScoreLog: ~Copyable {
     guard pending.count > 0 else { return }
     try Files.write(pending.written, to: descriptor, path: path)
     pending.clear()
+    if let keep, size >= max(1, keep / Self.files) { try turnOver(keep: keep) }
   }
 
-  /// All whole records of a file.
-  /// - Throws: `FileError` when it cannot be read or is not a score log.
+  /// Begins a new file, which says first where the records before it end, and deletes the oldest.
+  private mutating func turnOver(keep: Int) throws(FileError) {
+    let full = try Self.fullFiles(path)
+    let number = (full.last?.split(separator: ".").last).flatMap { Int($0) } ?? 0
+    guard unsafe rename(path, "\(path).\(number + 1)") == 0 else { throw FileError(errno, "rename \(path)") }
+    let next = try Self.open(path, keeping: 0)
+    close(descriptor)
+    descriptor = next
+    beginFile()
+    try Files.write(pending.written, to: descriptor, path: path)
+    pending.clear()
+    for file in full.dropLast(Self.files - 2) { try Files.remove(file) }
+  }
+
+  /// All whole records that are kept of a log.
+  /// - Throws: `FileError` when one of its files cannot be read or is not a score log.
   public static func read(_ path: String) throws(FileError) -> [ScoreRecord] {
-    let blob = Blob(try Files.read(path))
-    guard blob.count >= 16 else { return [] }
-    var reader = ByteReader(blob)
-    do throws(DecodeError) {
-      let magic = try reader.view(UInt8.self, count: 8).array
-      let format = try reader.read(UInt32.self)
-      let tasks = Int(try reader.read(UInt32.self))
-      guard magic == Self.magic, format == 1, tasks <= EventSchema.taskLimit else {
-        throw .invalid(field: "score log", value: "format \(format)", expected: "format 1")
-      }
-      var records: [ScoreRecord] = []
-      records.reserveCapacity(reader.remaining / recordBytes(tasks: tasks))
-      while reader.remaining >= recordBytes(tasks: tasks) {
-        let position = try reader.read(Position.self)
-        let time = try reader.read(Milliseconds.self)
-        let ordinal = try reader.read(UInt64.self)
-        let partition = try reader.read(UInt32.self)
-        _ = try reader.read(UInt32.self)
-        let figures = try reader.view(ScoreRecord.Task.self, count: tasks).array
-        records.append(
-          ScoreRecord(partition: partition, position: position, time: time, ordinal: ordinal, tasks: figures))
-      }
-      return records
-    } catch {
-      throw FileError(EINVAL, "read the score log \(path): \(error)")
+    var records: [ScoreRecord] = []
+    for file in try fullFiles(path) + (Files.exists(path) ? [path] : []) {
+      _ = try ScoreFile.read(file) { records.append($0) }
     }
+    return records
   }
 }

@@ -17,6 +17,8 @@ public struct TrainerServiceOptions: Sendable {
   public var streamRoot: String
   /// The file of score records.
   public var scorePath: String
+  /// About how many bytes of score records stay on the disk; nil for all.
+  public var keepScores: Int?
   /// Its key and the shards'; nil when they ask for none.
   public var security: LinkSecurity?
   /// What the sockets of the process share; nil for one of its own.
@@ -80,7 +82,8 @@ public final class Trainer: Sendable {
   /// - Throws: `TrainerFailure` when it is fenced or a shard lost updates, and errors of sockets, streams and files.
   public func run(onStatus: (TrainerStatus) -> Void = { _ in }) throws {
     var core = try TrainerCore(options.trainer, owner: .random(in: 1 ... .max))
-    var scores = try ScoreLog(path: options.scorePath, tasks: options.trainer.model.tasks.count)
+    var scores = try ScoreLog(
+      path: options.scorePath, tasks: options.trainer.model.tasks.count, keep: options.keepScores)
     let context = options.context ?? LinkContext(options.security)
     let sockets = try SocketGroup(connecting: options.shardEndpoints, context: context)
     var sources: [(partition: Int, source: any RecordSource)] = []

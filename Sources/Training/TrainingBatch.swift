@@ -57,7 +57,7 @@ struct TrainingBatch {
     positions.append(position)
     eventTime = max(eventTime, example.time)
     watermark = max(watermark, example.due)
-    guard example.arrival > 0 else { return }
+    guard example.arrival > 0, ArrivalCount(arrival: example.arrival, count: 1).isPlausible else { return }
     let arrival = example.arrival / 10 * 10
     if let last = arrivals.indices.last, arrivals[last].arrival == arrival {
       arrivals[last].count += 1

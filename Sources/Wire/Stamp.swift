@@ -121,4 +121,9 @@ public struct ArrivalCount: Hashable, Sendable, BitwiseCopyable {
     self.arrival = arrival
     self.count = count
   }
+
+  /// Whether this can be true: others subtract arrivals from their clocks and sum the counts.
+  ///
+  /// Times are below 2^50, which is the year 37,648, counts at most 2^32.
+  public var isPlausible: Bool { (0..<1 << 50).contains(arrival) && count <= 1 << 32 }
 }

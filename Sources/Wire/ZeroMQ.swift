@@ -112,8 +112,12 @@ public struct PeerID: Hashable, Sendable, CustomStringConvertible {
   private let monitor: HandshakeMonitor?
 
   /// A socket of this thread.
-  /// - Parameter receiveQueue: messages of one peer that may wait to be received; beyond them its sends wait.
-  public init(_ kind: Kind, context: LinkContext, receiveQueue: Int = 10_000) throws(LinkError) {
+  /// - Parameters:
+  ///   - receiveQueue: messages of one peer that may wait to be received; beyond them its sends wait.
+  ///   - frameLimit: the longest frame taken; libzmq closes the connection of who sends a longer one.
+  public init(
+    _ kind: Kind, context: LinkContext, receiveQueue: Int = 10_000, frameLimit: Int = WireProtocol.frameLimit
+  ) throws(LinkError) {
     let doorkeeper = kind == .router ? try context.startedDoorkeeper() : nil
     guard let handle = unsafe zmq_socket(context.handle, kind == .router ? ZMQ_ROUTER : ZMQ_DEALER) else {
       throw LinkError(zmq_errno(), "make a socket")
@@ -136,7 +140,7 @@ public struct PeerID: Hashable, Sendable, CustomStringConvertible {
     if kind == .router { set(ZMQ_ROUTER_MANDATORY, 1) }
     set(ZMQ_RECONNECT_IVL, 20)
     set(ZMQ_RECONNECT_IVL_MAX, 500)
-    var limit = Int64(WireProtocol.frameLimit)
+    var limit = Int64(frameLimit)
     unsafe zmq_setsockopt(handle, ZMQ_MAXMSGSIZE, &limit, 8)
   }
 

@@ -25,8 +25,10 @@ struct RoleOptions: ParsableArguments {
 
   /// Runs a role in this process until it is told to stop.
   ///
-  /// - Parameter acceptLoss: whether a shard starts although its files are damaged.
-  func run(_ role: Role, acceptLoss: Bool = false) throws {
+  /// - Parameters:
+  ///   - acceptLoss: whether a shard starts although its files are damaged.
+  ///   - keepsAllScores: whether a trainer's score records stay, whatever the configuration says.
+  func run(_ role: Role, acceptLoss: Bool = false, keepsAllScores: Bool = false) throws {
     guard ParentWatch.begin() else { throw ExitCode(1) }
     let instance = RoleInstance(role, index)
     let paths = StatePaths(state)
@@ -40,7 +42,8 @@ struct RoleOptions: ParsableArguments {
           code: 2)
       }
       try Roles.run(
-        instance, configuration: configuration, state: paths, logger: logger, acceptLoss: acceptLoss)
+        instance, configuration: configuration, state: paths, logger: logger, acceptLoss: acceptLoss,
+        keepsAllScores: keepsAllScores)
     } catch {
       // Under a supervisor stderr is the log, and its last line what the operator is told.
       if ParentWatch.isSupervised { logger.critical("\((error as? Failure)?.message ?? "\(error)")") }
@@ -93,7 +96,8 @@ struct TrainerCommand: ParsableCommand {
   @OptionGroup var options: RoleOptions
   @Flag(help: "Start shards of this process although their files are damaged, with what is left.")
   var acceptLoss = false
-  func run() throws { try options.run(.trainer, acceptLoss: acceptLoss) }
+  @Flag(help: "Keep all score records, whatever trainers.keepScores says.") var keepAllScores = false
+  func run() throws { try options.run(.trainer, acceptLoss: acceptLoss, keepsAllScores: keepAllScores) }
 }
 
 struct SyncCommand: ParsableCommand {

@@ -247,7 +247,7 @@ private struct ClusterRun {
         arguments: [
           instance.role.rawValue, "--config", paths.configuration, "--state", paths.root, "--index",
           "\(instance.index)",
-        ], log: paths.log(instance))
+        ] + (instance.role == .trainer && options.events != nil ? ["--keep-all-scores"] : []), log: paths.log(instance))
       if instance.role == shardHost && options.acceptLoss { spec.firstArguments = ["--accept-loss"] }
       return spec
     }

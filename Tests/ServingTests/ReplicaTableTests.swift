@@ -168,4 +168,14 @@ final class ReaderGroup: Sendable {
       reads.add(1, ordering: .relaxed)
     }
   }
+
+  @Test func `times from outside do not end a replica, however far they are from now`() throws {
+    let store = try Fixture.empty()
+    store.recordServable(arrivals: [(.min, 5), (1_000, 3), (.max, 2)], at: 2_500)
+    #expect(store.statistics().freshness.count == 5, "what no clock can measure is left out")
+    for (time, staleness) in [(Int64.min, Int64.max), (.max, 2_500 - Int64.max), (1_000, 1_500)] {
+      let version = VersionInfo(number: 3, newestEventTime: time, appliedAt: 2_000)
+      #expect(version.staleness(at: 2_500) == staleness)
+    }
+  }
 }

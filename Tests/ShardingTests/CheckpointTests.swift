@@ -163,7 +163,9 @@ import Wire
           case .checkpointCancel: cancels += 1
           case .send(_, let blob):
             var reader = ByteReader(blob)
-            guard try MessageHeader(decoding: &reader) == MessageHeader(.checkpoint, .error, request: 9) else { continue }
+            guard try MessageHeader(decoding: &reader) == MessageHeader(.checkpoint, .error, request: 9) else {
+              continue
+            }
             refusals += 1
             #expect(try ErrorReply(decoding: &reader).message.contains("the disk is 0 MiB behind"))
           default: break

@@ -129,4 +129,42 @@ import Wire
     client.receive(ErrorReply(.malformed, "push: no").encoded(opcode: .push, request: 3), from: 0, now: 1)
     #expect(client.failure == .mismatch(shard: 0, "push: no"))
   }
+
+  @Test func `what waits to be applied is known at once, however much is kept`() {
+    var client = ready()
+    let count: UInt64 = 20_000
+    let began = Clocks.monotonic()
+    var seen = 0
+    for end in 1...count {
+      client.push(chain: chain, end: Position(low: end), now: 0) { request, _ in
+        PlainMessage.empty(.closeEpoch, request: request)
+      }
+      seen += client.batchesAhead
+      _ = client.takeOutgoing()
+    }
+    #expect(client.batchesAhead == Int(count) && seen == Int(count * (count + 1) / 2))
+    let bytes = client.keptBytes
+    var state = ChainState(chain: chain)
+    state.ownership = client.ownership
+    for applied in 1...count {
+      state.applied = Position(low: applied)
+      state.durable = Position(low: applied / 2)
+      client.receive(ChainReply(incarnation: 1, state: state).encoded(.push, request: applied + 9), from: 0, now: 0)
+      #expect(client.batchesAhead == Int(count - applied))
+    }
+    #expect(client.keptBytes == bytes / 2)
+    // Work that grew with what is kept would be 400 million steps each way.
+    #expect(Clocks.monotonic() - began < 15_000_000_000)
+    // A shard that came back has less than it had acknowledged: that is sent again, in order.
+    state.applied = Position(low: count - 3)
+    client.receive(
+      ErrorReply(.gap, "gap").encoded(opcode: .push, request: 5), from: 0, now: 1)
+    var again = welcome()
+    again.incarnation = 2
+    again.chains = [state]
+    _ = client.takeOutgoing()
+    client.receive(again.encoded(request: 6), from: 0, now: 2)
+    #expect(client.batchesAhead == 3)
+    #expect(opcodes(client.takeOutgoing()) == [.closeEpoch, .closeEpoch, .closeEpoch])
+  }
 }

@@ -103,6 +103,7 @@ final class ShardFixture {
     var tensor: (index: Int, count: Int)?
     var gradient: Float = 0.5
     var numbers = NumberType.float32
+    var arrivals = [ArrivalCount(arrival: 4500, count: 4)]
   }
 
   static func push(_ shape: PushShape) -> Blob {
@@ -112,7 +113,7 @@ final class ShardFixture {
     var writer = ByteWriter()
     PushRequest.begin(
       request: 3, stamp: stamp, mapNumber: shape.map, sections: 1, tensors: shape.tensor == nil ? 0 : 1,
-      arrivals: [ArrivalCount(arrival: 4500, count: 4)], numbers: shape.numbers, into: &writer)
+      arrivals: shape.arrivals, numbers: shape.numbers, into: &writer)
     let floats = shape.ids.count * shape.width
     PushRequest.beginSection(
       table: shape.table, ids: shape.ids, sightings: shape.ids.map { _ in 1 }, floats: floats, into: &writer)

@@ -3,10 +3,10 @@
 import Base
 import Embeddings
 import Layers
-import Sharding
 import Testing
 import Wire
 
+@testable import Sharding
 @testable import Syncing
 
 @Suite("Sync") struct SyncCoreTests {

@@ -64,6 +64,10 @@ public struct TrainersSettings: Sendable, Equatable, Settings {
   ///
   /// Default 1. More pay where a model has wide layers and the batch some hundred examples.
   public var threads = 1
+  /// How many bytes of score records a trainer keeps per model; the oldest go first.
+  ///
+  /// Default 1GiB: 19 million examples of one task. `guira up --events` keeps all, for its report.
+  public var keepScores = 1 << 30
   /// How rows and gradients travel between trainers and shards; dense tensors always travel as float32.
   ///
   /// Default `float32`. `float16` halves the bytes and rounds to three digits; a gradient above 65,504 is refused.
@@ -77,6 +81,7 @@ public struct TrainersSettings: Sendable, Equatable, Settings {
     section.value("pushBufferBytes", &pushBufferBytes, .size(1 << 20...1 << 36))
     section.value("maxAhead", &maxAhead, .integer(0...1024))
     section.value("threads", &threads, .integer(1...256))
+    section.value("keepScores", &keepScores, .size(1 << 20...1 << 50))
     section.value("wire", &wire, .word)
   }
 }

@@ -103,6 +103,7 @@ extension RoleProcess {
       var options = TrainerServiceOptions(
         trainer: plan.trainer(instance.index, of: model), shardEndpoints: shardEndpoints, streamRoot: paths.root,
         scorePath: "\(directory)/\(model.settings.name).scores")
+      options.keepScores = keepsAllScores ? nil : plan.configuration.trainers.keepScores
       options.security = security
       options.context = context
       trainers.append((model.settings.name, Trainer(options)))

@@ -20,6 +20,8 @@ public struct RoleProcess: Sendable {
   public let logger: Logger
   /// Whether a shard starts although its files are damaged, with what is left.
   let acceptLoss: Bool
+  /// A trainer's score records stay, whatever the configuration says.
+  let keepsAllScores: Bool
   /// Its key and those of the others; nil when the cluster does without.
   let security: LinkSecurity?
   /// What all sockets of this process share.
@@ -28,10 +30,11 @@ public struct RoleProcess: Sendable {
   /// Prepares a role and makes its directory.
   public init(
     _ instance: RoleInstance, configuration: ClusterConfiguration, paths: StatePaths, logger: Logger,
-    acceptLoss: Bool = false
+    acceptLoss: Bool = false, keepsAllScores: Bool = false
   ) throws {
     self.instance = instance
     self.acceptLoss = acceptLoss
+    self.keepsAllScores = keepsAllScores
     plan = try ClusterPlan(configuration)
     self.paths = paths
     try paths.makeSocketDirectory()
@@ -49,6 +52,7 @@ public struct RoleProcess: Sendable {
     endpoints = host.endpoints
     logger = JSONLogHandler.logger(instance, level: host.logger.logLevel)
     acceptLoss = host.acceptLoss
+    keepsAllScores = host.keepsAllScores
     security = host.security
     context = host.context
   }

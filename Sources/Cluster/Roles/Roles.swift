@@ -10,10 +10,11 @@ public enum Roles {
   /// - Throws: what ends it; a supervisor starts it again.
   public static func run(
     _ instance: RoleInstance, configuration: ClusterConfiguration, state: StatePaths, logger: Logger,
-    acceptLoss: Bool = false
+    acceptLoss: Bool = false, keepsAllScores: Bool = false
   ) throws {
     try RoleProcess(
-      instance, configuration: configuration, paths: state, logger: logger, acceptLoss: acceptLoss
+      instance, configuration: configuration, paths: state, logger: logger, acceptLoss: acceptLoss,
+      keepsAllScores: keepsAllScores
     ).run()
   }
 
