@@ -16,8 +16,8 @@ let testSettings: [SwiftSetting] = [
 let settings = testSettings + [.strictMemorySafety()]
 
 /// A Swift module of ours: `Sources/<name>`, with the settings all of them share.
-func module(_ name: String, uses: [Target.Dependency]) -> Target {
-  .target(name: name, dependencies: uses, swiftSettings: settings)
+func module(_ name: String, uses: [Target.Dependency], exclude: [String] = []) -> Target {
+  .target(name: name, dependencies: uses, exclude: exclude, swiftSettings: settings)
 }
 
 /// The tests of a module: `Tests/<name>Tests`.
@@ -38,6 +38,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-http-types", exact: "1.8.0"),
     .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
     .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-protobuf", exact: "1.39.0"),
     .package(url: "https://github.com/hummingbird-project/hummingbird", exact: "2.28.1"),
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", exact: "2.13.0"),
     .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
@@ -66,8 +67,11 @@ let package = Package(
     tests("Wire", uses: ["Base", "CKernels", "CZeroMQ"]),
 
     // 2
-    module("Streams", uses: ["Base", "CSimdJSON", "Journal"]),
-    tests("Streams", uses: ["Base", "Journal"]),
+    module(
+      "Streams",
+      uses: ["Base", "CSimdJSON", "Journal", .product(name: "SwiftProtobuf", package: "swift-protobuf")],
+      exclude: ["Protobuf/events.proto"]),
+    tests("Streams", uses: ["Base", "Journal", .product(name: "SwiftProtobuf", package: "swift-protobuf")]),
     module("Joining", uses: ["Base", "Journal", "Streams"]),
     tests("Joining", uses: ["Base", "Journal", "Streams"]),
     module("Sharding", uses: ["Base", "Embeddings", "Journal", "Layers", "Wire"]),

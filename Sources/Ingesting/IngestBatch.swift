@@ -42,12 +42,14 @@ struct IngestBatch: Sendable {
 struct BatchParser: ~Copyable {
   private let options: IngestOptions
   private var parser: EventParser
+  private var protobuf: ProtobufEventParser
   /// The most bytes of a refused line that are kept.
   private static let textLimit = 4096
 
   init(_ options: IngestOptions) {
     self.options = options
     parser = EventParser(schema: options.schema)
+    protobuf = ProtobufEventParser(schema: options.schema)
   }
 
   /// The events of `body`, which came at `arrival`.
@@ -74,6 +76,24 @@ struct BatchParser: ~Copyable {
         batch.refused.append(RefusedLine(fault: error, text: text))
       }
     }
+    batch.bytes = writer.finish().array
+    return batch
+  }
+
+  /// The events of `body`, an `EventBatch` of protobuf, which came at `arrival`.
+  mutating func parse(protobuf body: [UInt8], arrival: Milliseconds) throws(ProtobufFault) -> IngestBatch {
+    protobuf.latestTime = arrival + options.allowedSkew.milliseconds
+    var batch = IngestBatch()
+    var events: [Event] = []
+    try protobuf.parse(body) { result in
+      switch result {
+      case .success(let event): events.append(event)
+      case .failure(let fault): batch.refused.append(RefusedLine(fault: fault, text: []))
+      }
+    }
+    batch.isTooLong = events.count + batch.refused.count > options.eventLimit
+    var writer = ByteWriter(capacity: 2 * body.count + 64)
+    for event in events { add(event, arrival: arrival, to: &batch, &writer) }
     batch.bytes = writer.finish().array
     return batch
   }

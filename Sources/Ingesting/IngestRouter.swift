@@ -43,7 +43,7 @@ struct IngestRouter: Sendable {
   }
 
   private func take(_ request: Request) async throws -> Response {
-    try check(request)
+    let isProtobuf = try isProtobuf(request)
     if let problem = backlog() { throw RequestRefusal(status: 503, message: problem, isForNow: true) }
     let tooLarge = RequestRefusal(
       status: 413, message: "the body is larger than the limit of \(options.bodyByteLimit) bytes; send fewer events")
@@ -54,7 +54,12 @@ struct IngestRouter: Sendable {
       throw tooLarge
     }
     let arrival = Clocks.wall()
-    let batch = parser.parse(body, arrival: arrival)
+    let batch: IngestBatch
+    do throws(ProtobufFault) {
+      batch = try parser.parse(body, isProtobuf: isProtobuf, arrival: arrival)
+    } catch {
+      throw RequestRefusal(status: 400, message: "\(error)")
+    }
     guard !batch.isTooLong else {
       throw RequestRefusal(
         status: 413, message: "more than \(options.eventLimit) events; send them in several requests")
@@ -81,18 +86,22 @@ struct IngestRouter: Sendable {
     }
   }
 
-  private func check(_ request: Request) throws(RequestRefusal) {
+  /// Whether the body is protobuf; else it is JSON Lines.
+  private func isProtobuf(_ request: Request) throws(RequestRefusal) -> Bool {
     if let encoding = request.headers[.contentEncoding], encoding != "identity" {
       throw RequestRefusal(status: 415, message: "Content-Encoding is '\(encoding)'; send the body uncompressed")
     }
-    guard let type = request.headers[.contentType] else { return }
+    guard let type = request.headers[.contentType] else { return false }
     let media = type.prefix { $0 != ";" }.lowercased()
+    if media == "application/x-protobuf" || media == "application/protobuf" { return true }
     let known = ["application/x-ndjson", "application/jsonl", "application/json", "text/plain"]
     // What curl says of -d and --data-binary when it is not told otherwise.
     guard known.contains(media) || media == "application/x-www-form-urlencoded" else {
       throw RequestRefusal(
-        status: 415, message: "Content-Type is '\(media)'; send JSON Lines as application/x-ndjson")
+        status: 415,
+        message: "Content-Type is '\(media)'; send JSON Lines as application/x-ndjson, or application/x-protobuf")
     }
+    return false
   }
 
   // MARK: Answers
@@ -149,8 +158,11 @@ final class SharedParser: Sendable {
 
   init(_ options: IngestOptions) { box = Mutex(Box(parser: BatchParser(options))) }
 
-  func parse(_ body: ByteBuffer, arrival: Milliseconds) -> IngestBatch {
-    box.withLock { $0.parser.parse(body.readableBytesSpan, arrival: arrival) }
+  func parse(_ body: ByteBuffer, isProtobuf: Bool, arrival: Milliseconds) throws(ProtobufFault) -> IngestBatch {
+    try box.withLock { box throws(ProtobufFault) in
+      guard isProtobuf else { return box.parser.parse(body.readableBytesSpan, arrival: arrival) }
+      return try box.parser.parse(protobuf: Array(body.readableBytesView), arrival: arrival)
+    }
   }
 }
 

@@ -147,14 +147,15 @@ public final class IngestServer: Sendable {
 
   /// Stops listening, lets requests in hand finish, and ends the threads.
   ///
-  /// Blocks until then. Call it once.
+  /// Blocks until then, for some seconds at most. Call it once.
   public func stop() {
     Task(executorPreference: executor) { [services] in await services.triggerGracefulShutdown() }
     if !ended.isClosed { _ = ended.waitAll(timeout: Self.grace) }
     state.inbox.close()
     writer.join()
     running.cancel()  // ends what a request still holds open
-    while !ended.isClosed { _ = ended.waitAll(timeout: .seconds(1)) }
+    // The frameworks' last steps run on threads that the whole process shares; when those are all blocked, nobody waits.
+    if !ended.isClosed { _ = ended.waitAll(timeout: Self.grace) }
   }
 }
 

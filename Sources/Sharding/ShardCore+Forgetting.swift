@@ -76,6 +76,15 @@ extension ShardCore {
     return nil
   }
 
+  /// Goes on with a later epoch. Readers of blocks rely on numbers without gaps, so those before are no longer to be had.
+  private mutating func leaveOut(epochsBefore epoch: UInt64) {
+    guard epoch > openEpoch else { return }
+    release(upTo: .max)
+    openEpoch = epoch
+    durableEpoch = epoch - 1
+    oldestRetained = epoch
+  }
+
   /// Takes what was forgotten, after a recovery or restore: erases what this state may hold from before, and keeps away
   /// what its chains have yet to pass.
   ///
@@ -88,9 +97,8 @@ extension ShardCore {
       if entry.epoch > held {
         erased += tables[index].table.forget(entry.ids.span)
         isChanged = true
-        // This epoch's block will hold the erasures, so they are not repeated at the next start. The numbers up to it have
-        // no blocks; readers of blocks bear that.
-        openEpoch = max(openEpoch, entry.epoch)
+        // This epoch's block will hold the erasures, so they are not repeated at the next start.
+        leaveOut(epochsBefore: entry.epoch)
       }
       for chain in entry.chains where chain.applied > chains[chain.key]?.state.applied ?? .start {
         ahead.add(entry.ids, table: index, until: chain.applied, of: chain.key)

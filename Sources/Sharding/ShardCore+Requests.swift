@@ -343,8 +343,7 @@ extension ShardCore {
       records: [])
     var bytes = 0
     let limit = min(question.maximumBytes, Self.replyBytes)
-    // What the asker has of a block is of the first one it lacks. Epochs of blocks may have gaps, so that one is not always
-    // the next number.
+    // What the asker has of a block is of the first one it lacks.
     var skip = Int(question.skipRecords)
     filling: for block in retained where block.epoch > question.afterEpoch && block.epoch <= durableEpoch {
       defer { skip = 0 }

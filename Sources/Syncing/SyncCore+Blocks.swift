@@ -28,9 +28,9 @@ extension SyncCore {
       let state = shards[shard]
       let isOfPartial = !state.partial.isEmpty && record.epoch == state.partialEpoch
       if record.epoch <= state.cursor || isOfPartial && record.index < state.partial.count { continue }
-      // A shard leaves out numbers of epochs after an accepted loss, but no block: what was asked for begins with the block
-      // that follows the cursor, and each is followed by the next. Anything else is asked for anew, later.
-      guard record.index == state.partial.count, state.partial.isEmpty || isOfPartial else {
+      // A reader that waited may be answered when blocks were dropped meanwhile: anything but the next block is asked for
+      // anew, and the shard then says that it is gone.
+      guard record.index == state.partial.count, record.epoch - 1 == state.cursor else {
         count("misplacedRecords")
         shards[shard].partial = []
         return

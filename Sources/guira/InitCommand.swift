@@ -65,9 +65,17 @@ extension TableGuess {
     for column in columns {
       let name = column.name + String(repeating: " ", count: max(0, width - column.name.count))
       text += "  \(name)  \(column.content.words)\(role(of: column.name, mapping)): "
-      text += column.examples.map { $0.count > 40 ? $0.prefix(40) + "…" : $0 }.joined(separator: ", ") + "\n"
+      text += column.examples.map(Self.shown).joined(separator: ", ") + "\n"
     }
     return text
+  }
+
+  /// A value of a file as it may be shown: short, and without what a terminal would obey.
+  private static func shown(_ example: String) -> String {
+    let scalars = example.unicodeScalars.prefix(40).map { scalar -> Unicode.Scalar in
+      scalar.value == 0x1F ? "," : scalar.properties.generalCategory == .control ? " " : scalar
+    }
+    return String(String.UnicodeScalarView(scalars)) + (example.unicodeScalars.count > 40 ? "…" : "")
   }
 
   private func words(_ format: RowFormat) -> String {

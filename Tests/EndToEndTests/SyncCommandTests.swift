@@ -45,7 +45,9 @@ import Wire
     )
     let pinned = try served()
     #expect(pinned[0] == pinned[1])
-    #expect(pinned[0] != all)
+    // Under load all rows may have come in one version; then the state of it is that of now.
+    let isNewest = !versions.contains { $0.number > target.number && ($0.rows ?? 1) > 0 }
+    #expect(pinned[0] != all || isNewest)
     let again = try guira(["sync", "list"] + state)
     #expect(again.output.contains("back to \(target.number)"))
 

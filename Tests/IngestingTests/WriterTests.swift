@@ -67,4 +67,17 @@ import Testing
     #expect(impressions.watermarks == [wall - 7000, wall - 1000, wall, wall + 58_000])
     #expect(actions.watermarks == impressions.watermarks)
   }
+
+  @Test func `a protobuf action and its JSON line are one event to the ingest`() throws {
+    var parser = BatchParser(IngestOptions(schema: schema, port: 0))
+    let line = Array(#"{"type":"action","impression":17,"action":"click","time":1700000000000}"#.utf8)
+    // EventBatch { events { action { number: 17 name: "click" time: 1700000000000 } } }
+    let message: [UInt8] =
+      [10, 18, 18, 16, 8, 17, 26, 5] + Array("click".utf8) + [32, 128, 208, 149, 255, 188, 49]
+    let fromLine = parser.parse(line.span.bytes, arrival: 1_700_000_000_000)
+    let fromMessage = try parser.parse(protobuf: message, arrival: 1_700_000_000_000)
+    #expect(fromMessage.bytes == fromLine.bytes)
+    #expect(fromMessage.records.map(\.key) == fromLine.records.map(\.key))
+    #expect(fromMessage.records.count == 1 && fromMessage.refused.isEmpty)
+  }
 }

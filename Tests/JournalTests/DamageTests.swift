@@ -115,14 +115,15 @@ import Testing
   }
 
   private static func readUntilDamage(_ disk: ModelDisk) throws -> (offset: UInt64, damage: JournalDamage?) {
-    var reader = try reader(disk)
-    do throws(JournalError) {
-      while try reader.next() != nil {}
-    } catch {
-      guard case .damaged(let damage) = error else { throw error }
-      return (reader.offset, damage)
+    var offset: UInt64 = 0
+    do {
+      // A damaged label of the first segment is found before there is a reader.
+      var reader = try reader(disk)
+      while let record = try reader.next() { offset = record.end }
+    } catch JournalError.damaged(let damage) {
+      return (offset, damage)
     }
-    return (reader.offset, nil)
+    return (offset, nil)
   }
 
   @Test func `records stored at another offset, and zeros, are no records`() throws {

@@ -17,6 +17,9 @@ final class ServerFixture {
   private var thread: OwnedThread?
   private var position: UInt64 = 0
   private var starts = 0
+  /// The names of the shard's own checkpoints, where a test notes them.
+  var first = ""
+  var second = ""
 
   init() throws { try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true) }
 

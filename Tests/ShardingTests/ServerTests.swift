@@ -15,9 +15,9 @@ import Wire
     try server.start()
     _ = try server.claim()
     try server.push([1, 2, 3])
-    _ = try server.checkpoint("auto-first")
+    server.first = try server.checkpoint("").name
     try server.push([3, 4])
-    _ = try server.checkpoint("auto-second")
+    server.second = try server.checkpoint("").name
     try server.push([4, 5])
     return server
   }
@@ -27,7 +27,7 @@ import Wire
     let before = try server.digest()
     server.stop()
     let summary = try server.start()
-    #expect(summary.checkpoint == "auto-second" && summary.checkpointRows == 4 && summary.records > 0)
+    #expect(summary.checkpoint == server.second && summary.checkpointRows == 4 && summary.records > 0)
     #expect(try server.digest() == before)
     #expect(try server.claim().applied == Position(low: 30))
   }
@@ -36,14 +36,14 @@ import Wire
     let server = try trained()
     let before = try server.digest()
     server.stop()
-    let file = try #require(server.paths(server.files.checkpoints).first { $0.contains("auto-second-") })
+    let file = try #require(server.paths(server.files.checkpoints).first { $0.contains("\(server.second)-0") })
     try server.flip(file, at: 200)
     let error = #expect(throws: RecoveryError.self) { try server.start() }
     let text = try #require(error?.description)
     #expect(text.contains(file) && text.contains("damaged at byte"))
-    #expect(text.contains("nothing is lost with --accept-loss: checkpoint 'auto-first' and the blocks after it"))
+    #expect(text.contains("nothing is lost with --accept-loss: checkpoint '\(server.first)' and the blocks after it"))
     let summary = try server.start(acceptLoss: true)
-    #expect(summary.checkpoint == "auto-first" && summary.acceptedLosses.count == 1)
+    #expect(summary.checkpoint == server.first && summary.acceptedLosses.count == 1)
     #expect(try server.digest() == before)
   }
 
@@ -122,7 +122,7 @@ import Wire
     // In the blocks behind both checkpoints.
     let size = try #require(try FileManager.default.attributesOfItem(atPath: segment)[.size] as? Int)
     try server.flip(segment, at: size - 400)
-    let summary = try CheckpointRestore(server.options, files: server.files).run(name: "auto-second")
+    let summary = try CheckpointRestore(server.options, files: server.files).run(name: server.second)
     #expect(summary.saveProblem?.contains("damaged") == true)
     #expect(try server.start().acceptedLosses.isEmpty)
     #expect(try server.claim(2).applied == Position(low: 20))
@@ -171,7 +171,8 @@ import Wire
   @Test func `a compaction leaves no damaged checkpoint behind`() throws {
     let server = try trained()
     server.stop()
-    let file = try #require(server.paths(server.files.checkpoints).first { $0.hasSuffix("auto-second.checkpoint") })
+    let file = try #require(
+      server.paths(server.files.checkpoints).first { $0.hasSuffix("\(server.second).checkpoint") })
     try server.flip(file, at: 100)
     try server.start(acceptLoss: true)
     #expect(server.paths("\(server.files.checkpoints)/damaged").count == 2)
@@ -184,7 +185,8 @@ import Wire
     let server = try trained()
     let before = try server.digest()
     server.stop()
-    let file = try #require(server.paths(server.files.checkpoints).first { $0.hasSuffix("auto-second.checkpoint") })
+    let file = try #require(
+      server.paths(server.files.checkpoints).first { $0.hasSuffix("\(server.second).checkpoint") })
     try server.flip(file, at: 100)
     let error = #expect(throws: RecoveryError.self) { try server.start() }
     #expect(error?.description.contains(file) == true)
@@ -368,13 +370,13 @@ import Wire
     let server = try trained()
     server.stop()
     let names = try ShardAudit.checkpoints(in: server.files).checkpoints.map(\.manifest.name)
-    #expect(names == ["auto-first", "auto-second"])
+    #expect(names == [server.first, server.second])
     for name in names { try ShardAudit.verify(checkpoint: name, in: server.files) }
     #expect(try ShardAudit.verifyJournal(in: server.files) > 0)
-    let file = try #require(server.paths(server.files.checkpoints).first { $0.contains("auto-first-") })
+    let file = try #require(server.paths(server.files.checkpoints).first { $0.contains("\(server.first)-0") })
     try server.flip(file, at: 80)
     let error = #expect(throws: (any Error).self) {
-      try ShardAudit.verify(checkpoint: "auto-first", in: server.files)
+      try ShardAudit.verify(checkpoint: server.first, in: server.files)
     }
     #expect("\(try #require(error))".contains("\(file) is damaged at byte"))
   }

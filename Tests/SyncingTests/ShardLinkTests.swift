@@ -127,7 +127,7 @@ private final class ShardBox {
       for case .send(PeerID([5]), let reply) in work { sync.receive(reply, fromShard: 0, now: now, into: &next) }
     }
     for _ in 0..<4 { try turn(closes: false) }
-    #expect(sync.counters["stores"] == 1 && sync.shards[0].cursor == 0)
+    #expect(sync.counters["stores"] == 1 && sync.shards[0].cursor == 49)
     var actions: [ShardAction] = []
     shard.core.receive(
       Claim(chain: Self.chain, ownership: Self.owner).encoded(request: 1), from: PeerID([9]), now: now, into: &actions)

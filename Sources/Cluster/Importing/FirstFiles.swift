@@ -84,7 +84,6 @@ public struct FirstFiles: Equatable, Sendable {
       isDense
       ? "    kind: deepfm            # vectors, and hidden layers that see the dense numbers; or fm, dcn, dlrm"
       : "    kind: fm                # a bias and a vector for each id and task; or logistic, deepfm, dcn"
-    let timed = mapping.time.column != nil
     return """
       # A cluster for the events of \(plain(events)). Keys that are left out have the defaults of deploy/cluster.yaml.
       # Run: guira up cluster.yaml --events \(plain(events)) --speed max
@@ -106,7 +105,7 @@ public struct FirstFiles: Equatable, Sendable {
       tables:
         defaults:
           admission: always       # {count: 3} gives an id a row at its third sighting
-          timeToLive: \(timed ? "90d " : "never")       # event time a row outlives without being touched
+          timeToLive: never       # a file ends; with live traffic 30d, event time a row outlives without being touched
 
       sync:                       # a replay runs days in minutes; with live traffic 60s and 24h are usual
         sparseEvery: 1s
