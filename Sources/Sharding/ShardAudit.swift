@@ -49,11 +49,11 @@ public enum ShardAudit {
 
   /// Whether a shard could come back without this checkpoint.
   public static func canDo(withoutCheckpoint name: String, in files: ShardFiles) throws -> Bool {
-    let start = try JournalReader.bounds(directory: files.journal).lowerBound
-    return try start == 0
-      || checkpoints(in: files).checkpoints.contains {
-        $0.manifest.name != name && $0.manifest.journalOffset >= start
-      }
+    let manifests = try checkpoints(in: files).checkpoints.map(\.manifest)
+    // What a compaction makes superfluous may be about to be deleted.
+    let compacted = manifests.filter(\.compacts).map(\.journalOffset).max() ?? 0
+    let start = max(try JournalReader.bounds(directory: files.journal).lowerBound, compacted)
+    return start == 0 || manifests.contains { $0.name != name && $0.journalOffset >= start }
   }
 
   /// Whether there is a manifest of that name, damaged or not.

@@ -76,7 +76,9 @@ extension ShardCore {
     return nil
   }
 
-  /// Goes on with a later epoch. Readers of blocks rely on numbers without gaps, so those before are no longer to be had.
+  /// Goes on with a later epoch.
+  ///
+  /// Readers of blocks rely on numbers without gaps, so the blocks before are no longer to be had.
   private mutating func leaveOut(epochsBefore epoch: UInt64) {
     guard epoch > openEpoch else { return }
     release(upTo: .max)

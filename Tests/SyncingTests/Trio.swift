@@ -110,7 +110,7 @@ final class Trio {
     var writer = ByteWriter()
     PushRequest.begin(
       request: 1, stamp: stamp, mapNumber: 1, sections: 1, tensors: 1,
-      arrivals: [ArrivalCount(arrival: arrival, count: arrival == .min ? .max : 1)], into: &writer)
+      arrivals: [ArrivalCount(arrival: max(0, arrival), count: 1)], into: &writer)
     PushRequest.beginSection(table: 0, ids: ids, sightings: ids.map { _ in 1 }, floats: ids.count * 2, into: &writer)
     writer.append(array: ids.flatMap { [step($0), -1] })
     PushRequest.append(tensor: 0, gradients: [-1, 1], into: &writer)
