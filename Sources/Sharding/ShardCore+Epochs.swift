@@ -49,6 +49,7 @@ extension ShardCore {
     let tail = dense.takeChanges(epoch: epoch) + [BlockRecord.encode(end, epoch: epoch)]
     cut = Cut(epoch: epoch, tail: tail, applied: chains.mapValues(\.state.applied))
     openArrivals = []
+    fullTable = ("", fullTable.open)
     openArrivalBytes = 0
     if checkpoint?.endEpoch == epoch { checkpoint?.chains = states }
     openEpoch += 1

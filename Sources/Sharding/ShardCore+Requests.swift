@@ -207,6 +207,9 @@ extension ShardCore {
       let counts = try apply(section, stamp: stamp)
       count("pushedRows", UInt64(section.ids.count))
       count("rejectedNonFinite", UInt64(counts.rejectedNonFinite))
+      if counts.refused > 0, fullTable.open.isEmpty, let full = try box(section.table).table.refusal(counts) {
+        fullTable.open = "\(full)"
+      }
       FaultPoint.pushHalf.pass()
     }
     for tensor in push.tensors where !dense.apply(gradient: tensor.values.span, to: tensor.tensor) {

@@ -146,6 +146,8 @@ public struct ShardCore: ~Copyable {
   /// Bytes of blocks since the last checkpoint began.
   var changesSinceCheckpoint = 0
   var checkpointProblem = ""
+  /// Which table refused rows in the open epoch or the one before, because its memory limit is reached.
+  var fullTable: (open: String, last: String) = ("", "")
   /// Close the epoch although nothing changed: a checkpoint ends with it.
   var mustClose = false
   /// Why pushes are refused for now; empty when they are not.
@@ -208,7 +210,8 @@ public struct ShardCore: ~Copyable {
       chains: chains.values.map { ShardStatus.Chain($0.state) }
         .sorted { ($0.consumer, $0.stream, $0.partition) < ($1.consumer, $1.stream, $1.partition) },
       counters: counters.merging(linkRefusals.counters) { own, _ in own }, tables: figures,
-      problem: [problem, stall, checkpointProblem, linkRefusals.problem].first { !$0.isEmpty } ?? "")
+      problem: [problem, stall, checkpointProblem, fullTable.open, fullTable.last, linkRefusals.problem]
+        .first { !$0.isEmpty } ?? "")
     status.isStalled = !stall.isEmpty
     return status
   }

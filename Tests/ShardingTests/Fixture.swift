@@ -38,8 +38,12 @@ final class ShardFixture {
       ])
   }
 
-  init(shards: Int = 1, index: Int = 0, checkpointSliceRows: Int = 512, checkpointQueueBytes: Int = 512 << 20) {
+  init(
+    shards: Int = 1, index: Int = 0, checkpointSliceRows: Int = 512, checkpointQueueBytes: Int = 512 << 20,
+    memoryLimit: Int? = nil
+  ) {
     var options = Self.options(shards: shards, index: index)
+    options.tables[0].memoryLimitBytes = memoryLimit
     options.checkpointSliceRows = checkpointSliceRows
     options.checkpointQueueBytes = checkpointQueueBytes
     core = ShardCore(options, incarnation: 5, identity: (6, 7))

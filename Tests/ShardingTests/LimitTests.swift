@@ -122,4 +122,18 @@ private final class WideShard {
     let rest = try entries(after: 49, skip: 1)
     #expect(rest.map { "\($0)" } == all.dropFirst().map { "\($0)" })
   }
+
+  @Test func `a full table is told in the status for as long as it refuses ids`() {
+    let shard = ShardFixture(memoryLimit: 100_000)
+    shard.claim()
+    shard.send(ShardFixture.push(Push(ids: [1])))
+    #expect(shard.core.status().problem.isEmpty)
+    shard.send(ShardFixture.push(Push(from: 10, to: 20, ids: Array(2...20_000))))
+    #expect(shard.core.status().problem.contains("table 'user': memoryLimitBytes is 100000 and reached"))
+    shard.close()
+    shard.send(ShardFixture.push(Push(from: 20, to: 30, ids: [1])))
+    #expect(!shard.core.status().problem.isEmpty)
+    shard.close()
+    #expect(shard.core.status().problem.isEmpty)
+  }
 }
