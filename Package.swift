@@ -66,6 +66,13 @@ let package = Package(
     module("Wire", uses: ["Base", "CKernels", "CZeroMQ"]),
     tests("Wire", uses: ["Base", "CKernels", "CZeroMQ"]),
 
+    module(
+      "Hosting",
+      uses: [
+        "Base", hummingbird, .product(name: "HummingbirdCore", package: "hummingbird"), nio("NIOCore"), nio("NIOPosix"),
+        logging, .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+      ]),
+
     // 2
     module(
       "Streams",
@@ -85,23 +92,17 @@ let package = Package(
     module(
       "Serving",
       uses: [
-        "Base", "CKernels", "Embeddings", "Layers", "Streams", "Wire", hummingbird,
-        .product(name: "HummingbirdCore", package: "hummingbird"), nio("NIOCore"), nio("NIOPosix"), logging, httpTypes,
-        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+        "Base", "CKernels", "Embeddings", "Hosting", "Layers", "Streams", "Wire", hummingbird, nio("NIOCore"), logging,
+        httpTypes,
       ]),
     tests(
       "Serving",
       uses: [
-        "Base", "Layers", "Streams", hummingbird, nio("NIOCore"), logging, httpTypes,
+        "Base", "Hosting", "Layers", "Streams", hummingbird, nio("NIOCore"), logging, httpTypes,
         .product(name: "HummingbirdTesting", package: "hummingbird"),
       ]),
 
-    module(
-      "Ingesting",
-      uses: [
-        "Base", "Streams", hummingbird, .product(name: "HummingbirdCore", package: "hummingbird"), nio("NIOCore"),
-        nio("NIOPosix"), logging, httpTypes, .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
-      ]),
+    module("Ingesting", uses: ["Base", "Hosting", "Streams", hummingbird, nio("NIOCore"), logging, httpTypes]),
     tests("Ingesting", uses: ["Base", "Streams", logging]),
 
     // 4

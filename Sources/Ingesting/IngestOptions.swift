@@ -1,6 +1,7 @@
 // What the ingest takes, and how much of it; every limit is answered with a status of its own (docs/events.md, "Over HTTP").
 
 public import Base
+public import Hosting
 public import Streams
 
 /// How events come in over HTTP.
@@ -9,12 +10,8 @@ public struct IngestOptions: Equatable, Sendable {
   public var schema: EventSchema
   /// How many partitions impressions have, and actions too.
   public var partitions = 1
-  /// The address to listen at.
-  ///
-  /// Default loopback.
-  public var host = "127.0.0.1"
-  /// The port to listen at; 0 lets the system choose.
-  public var port: Int
+  /// Where it listens, and its limits.
+  public var http: HTTPHostOptions
   /// The most bytes of a request's body.
   ///
   /// Default 8 MiB.
@@ -45,10 +42,6 @@ public struct IngestOptions: Equatable, Sendable {
   ///
   /// Default 100 ms; ten times as long while none comes.
   public var watermarkInterval = Duration.milliseconds(100)
-  /// The most connections at a time; further ones wait to be accepted.
-  ///
-  /// Default 1024.
-  public var connectionLimit = 1024
   /// What clients are told to wait when they are refused for a while.
   ///
   /// Default 1 s.
@@ -57,7 +50,8 @@ public struct IngestOptions: Equatable, Sendable {
   /// An ingest for events of a schema, everything else by default.
   public init(schema: EventSchema, port: Int) {
     self.schema = schema
-    self.port = port
+    http = HTTPHostOptions(port: port)
+    http.grace = .seconds(2)  // a request waits for a sync of the journal
   }
 }
 

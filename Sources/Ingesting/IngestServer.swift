@@ -2,31 +2,22 @@
 // and stopped from an ordinary thread.
 
 internal import Base
-internal import Glibc
-internal import Hummingbird
-internal import HummingbirdCore
+public import Hosting
 public import Logging
-internal import NIOCore
-internal import NIOPosix
-internal import ServiceLifecycle
 public import Streams
 internal import Synchronization
 
 /// Why an ingest did not start.
 public enum IngestError: Error, Equatable, Sendable, CustomStringConvertible {
-  /// Somebody else listens at this port.
-  case portBusy(host: String, port: Int)
-  /// The address cannot be listened at, in the system's words.
-  case cannotListen(host: String, port: Int, reason: String)
+  /// It cannot listen.
+  case listening(HTTPHostError)
   /// The streams cannot be written.
   case streams(StreamError)
 
   /// What is wrong, with what to do.
   public var description: String {
     switch self {
-    case .portBusy(let host, let port):
-      "port \(port) of \(host) is in use; stop what listens there, or configure another ingest.port"
-    case .cannotListen(let host, let port, let reason): "cannot listen at \(host):\(port): \(reason)"
+    case .listening(let error): "ingest: \(error)"
     case .streams(let error): error.description
     }
   }
@@ -61,15 +52,10 @@ public struct IngestSinks {
 /// A running ingest.
 public final class IngestServer: Sendable {
   /// The port it listens at.
-  public let port: Int
+  public var port: Int { host.port }
   private let state: IngestState
-  private let services: ServiceGroup
-  private let executor: EventLoopExecutor
-  private let running: Task<Void, Never>
-  private let ended: Mailbox<Void>
+  private let host: HTTPHost
   private let writer: OwnedThread
-  /// How long requests in hand may take to finish when the server stops.
-  private static let grace = Duration.seconds(2)
 
   /// Starts an ingest; returns when it listens.
   ///
@@ -91,52 +77,15 @@ public final class IngestServer: Sendable {
     case .failure(let error): throw .streams(error)
     case .success, nil: break
     }
-    // Never shut down: connections may still be closing when the server has ended, and ending their loop under them
-    // traps. The idle thread costs nothing and goes with the process.
-    let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-    let executor = EventLoopExecutor(group.next())
-    self.executor = executor
-    var quiet = logger
-    quiet.logLevel = max(logger.logLevel, .warning)  // the frameworks' own notes are not the operator's
-    let bound = Mailbox<Result<Int, IngestError>>(bound: 2)
-    let ended = Mailbox<Void>(bound: 1)
-    self.ended = ended
     let router = IngestRouter(
       options: options, inbox: state.inbox, counters: state.counters, backlog: backlog, parser: SharedParser(options))
-    let application = Application(
-      router: router.build(),
-      configuration: .init(
-        address: .hostname(options.host, port: options.port),
-        availableConnectionsDelegate: MaximumAvailableConnections(options.connectionLimit)),
-      onServerRunning: { channel in _ = bound.offer(.success(channel.localAddress?.port ?? options.port)) },
-      eventLoopGroupProvider: .shared(group), logger: quiet)
-    let services = ServiceGroup(configuration: .init(services: [application], logger: quiet))
-    self.services = services
-    running = Task(executorPreference: executor) {
-      do {
-        try await services.run()
-      } catch {
-        _ = bound.offer(.failure(Self.reason(for: error, options)))
-      }
-      ended.close()
-    }
-    let outcome =
-      bound.waitAll(timeout: .seconds(30)).first
-      ?? .failure(.cannotListen(host: options.host, port: options.port, reason: "no answer within 30 seconds"))
-    switch outcome {
-    case .success(let port): self.port = port
-    case .failure(let error):
+    do throws(HTTPHostError) {
+      host = try HTTPHost(options.http, router: router.build(), logger: logger)
+    } catch {
       state.inbox.close()
       writer.join()
-      throw error
+      throw .listening(error)
     }
-  }
-
-  private static func reason(for error: any Error, _ options: IngestOptions) -> IngestError {
-    if let error = error as? IOError, error.errnoCode == EADDRINUSE {
-      return .portBusy(host: options.host, port: options.port)
-    }
-    return .cannotListen(host: options.host, port: options.port, reason: "\(error)")
   }
 
   /// What it has done.
@@ -149,13 +98,10 @@ public final class IngestServer: Sendable {
   ///
   /// Blocks until then, for some seconds at most. Call it once.
   public func stop() {
-    Task(executorPreference: executor) { [services] in await services.triggerGracefulShutdown() }
-    if !ended.isClosed { _ = ended.waitAll(timeout: Self.grace) }
-    state.inbox.close()
-    writer.join()
-    running.cancel()  // ends what a request still holds open
-    // The frameworks' last steps run on threads that the whole process shares; when those are all blocked, nobody waits.
-    if !ended.isClosed { _ = ended.waitAll(timeout: Self.grace) }
+    host.stop(whenDrained: {
+      state.inbox.close()
+      writer.join()
+    })
   }
 }
 
@@ -210,18 +156,5 @@ private final class IngestState: Sendable {
         nextUpkeep = now + 5_000_000_000
       }
     }
-  }
-}
-
-/// Runs tasks on an event loop's thread.
-private final class EventLoopExecutor: TaskExecutor {
-  private let loop: any EventLoop
-
-  init(_ loop: any EventLoop) { self.loop = loop }
-
-  func enqueue(_ job: consuming ExecutorJob) {
-    let job = UnownedJob(job)
-    let executor = unsafe asUnownedTaskExecutor()
-    loop.execute { unsafe job.runSynchronously(on: executor) }
   }
 }

@@ -176,8 +176,8 @@ import Testing
     let server = try startIngest(scratch)
     defer { server.stop() }
     let (port, other) = (server.port, try Scratch())
-    #expect(throws: IngestError.portBusy(host: "127.0.0.1", port: port)) {
-      _ = try startIngest(other) { $0.port = port }
+    #expect(throws: IngestError.listening(.portBusy(host: "127.0.0.1", port: port))) {
+      _ = try startIngest(other) { $0.http.port = port }
     }
   }
 }

@@ -1,4 +1,5 @@
 import Base
+import Hosting
 import Logging
 import Streams
 import Testing
@@ -84,7 +85,7 @@ import Testing
     let predictor = try Fixture.predictor()
     let first = try server(predictor)
     defer { first.stop() }
-    #expect(throws: ReplicaServerError.portBusy(host: "127.0.0.1", port: first.port)) {
+    #expect(throws: HTTPHostError.portBusy(host: "127.0.0.1", port: first.port)) {
       _ = try server(predictor, port: first.port)
     }
   }

@@ -14,7 +14,7 @@ extension RoleProcess {
     let settings = configuration.ingest
     var options = IngestOptions(schema: configuration.eventSchema, port: port)
     options.partitions = configuration.streams.impressions.partitions
-    options.host = settings.host
+    options.http.host = settings.host
     options.bodyByteLimit = settings.bodyBytes
     options.window = settings.window
     options.allowedSkew = settings.allowedSkew

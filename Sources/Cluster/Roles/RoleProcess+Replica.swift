@@ -14,7 +14,7 @@ extension RoleProcess {
     let predictor = try Predictor(store: store, schema: configuration.eventSchema)
     let http = endpoints.http(replica: instance.index)
     var options = ReplicaServerOptions(port: http.port)
-    options.host = http.host
+    options.http.host = http.host
     options.stalenessLimit = configuration.replicas.staleAfter
     let server = try ReplicaServer(options: options, predictor: predictor, logger: logger)
     defer { server.stop() }
