@@ -9,9 +9,11 @@ public final class OwnedThread: Sendable {
 
   private final class Body {
     let name: String
+    let yields: Bool
     let run: @Sendable () -> Void
-    init(name: String, run: @escaping @Sendable () -> Void) {
+    init(name: String, yields: Bool, run: @escaping @Sendable () -> Void) {
       self.name = name
+      self.yields = yields
       self.run = run
     }
   }
@@ -19,14 +21,18 @@ public final class OwnedThread: Sendable {
   /// Starts a thread that calls `body` once.
   ///
   /// The name (15 characters kept) is what `top -H` and debuggers show.
-  public init(named name: String, _ body: @escaping @Sendable () -> Void) {
+  ///
+  /// - Parameter yields: whether threads that wake take its core at once; for work that nobody waits for by the
+  ///   millisecond, on a machine where a request's threads have to share cores with it.
+  public init(named name: String, yields: Bool = false, _ body: @escaping @Sendable () -> Void) {
     var thread = pthread_t()
-    let argument = unsafe Unmanaged.passRetained(Body(name: name, run: body)).toOpaque()
+    let argument = unsafe Unmanaged.passRetained(Body(name: name, yields: yields, run: body)).toOpaque()
     let code = unsafe pthread_create(
       &thread, nil,
       { raw in
         let body = unsafe Unmanaged<Body>.fromOpaque(raw!).takeRetainedValue()
         unsafe guira_name_this_thread(body.name)
+        if body.yields { guira_yield_to_others() }
         body.run()
         return nil
       }, argument)

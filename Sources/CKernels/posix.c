@@ -9,12 +9,18 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 void guira_name_this_thread(const char *name) {
   char truncated[16] = {0};  // the kernel keeps 15 characters
   strncpy(truncated, name, sizeof truncated - 1);
   pthread_setname_np(pthread_self(), truncated);
+}
+
+void guira_yield_to_others(void) {
+  // On Linux this is the thread's own niceness. It may always be raised, so nothing can fail.
+  (void)setpriority(PRIO_PROCESS, 0, 5);
 }
 
 int guira_event_descriptor(void) { return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }

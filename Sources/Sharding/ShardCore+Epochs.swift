@@ -64,7 +64,7 @@ extension ShardCore {
     guard var copying = cut else { return }
     var rows = options.copyRows
     while rows > 0, copying.table < tables.count {
-      var writer = ByteWriter(capacity: 1 << 16)
+      var writer = ByteWriter()
       BlockRecord.begin(.table, number: copying.table, epoch: copying.epoch, into: &writer)
       let box = tables[copying.table]
       if box.table.copyCut(rows: box.slice(rows), into: &writer) {

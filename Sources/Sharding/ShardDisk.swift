@@ -1,5 +1,6 @@
 // The shard's hands on the disk: one thread writes and syncs the journal, one writes checkpoints, so that neither an fsync
-// nor gigabytes of sections ever delay a pull. Orders go in and news come out through mailboxes. The core bounds what of a
+// nor gigabytes of sections ever delay a pull. They yield to other threads: on few cores a checksum of megabytes would
+// otherwise keep a request from its core for milliseconds. Orders go in and news come out through mailboxes. The core bounds what of a
 // checkpoint waits here, so the shard's thread never waits for that; for the journal it waits when 65,536 records do.
 //
 // A full disk stops nothing for good: the journal's thread keeps what it was given and tries again until there is space.
@@ -50,10 +51,10 @@ final class ShardDisk {
   init(_ writer: JournalBox, files: ShardFiles, shard: Int, isDurable: Bool, keepCheckpoints: Int) {
     let (news, journal, checkpoints) = (news, journal, checkpoints)
     threads = [
-      OwnedThread(named: "journal-\(shard)") {
+      OwnedThread(named: "journal-\(shard)", yields: true) {
         JournalThread(writer: writer, files: files, news: news, orders: journal).run()
       },
-      OwnedThread(named: "checkpoint-\(shard)") {
+      OwnedThread(named: "checkpoint-\(shard)", yields: true) {
         var thread = CheckpointThread(
           files: files, isDurable: isDurable, keep: keepCheckpoints, news: news, orders: checkpoints)
         thread.run()

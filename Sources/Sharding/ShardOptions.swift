@@ -35,8 +35,8 @@ public struct ShardOptions: Sendable, Equatable {
   public var epoch: Duration = .seconds(1)
   /// Rows copied between two rounds of requests while a cut is copied out.
   ///
-  /// Default 2,048: about a millisecond.
-  public var copyRows: Int = 2048
+  /// Default 1,024: about half a millisecond.
+  public var copyRows: Int = 1024
   /// Blocks kept in memory for sync.
   ///
   /// Default 512 MiB; beyond it the oldest go and sync takes a new base.

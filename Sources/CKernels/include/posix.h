@@ -3,6 +3,9 @@
 // glibc hides pthread_setname_np behind _GNU_SOURCE, which Swift's Glibc module does not set.
 void guira_name_this_thread(const char *name);
 
+// Lets other threads of the system go first when they wake: niceness 5, about a third of an ordinary thread's weight.
+void guira_yield_to_others(void);
+
 // eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC): Swift's Glibc module has no sys/eventfd.h. -1 and errno on failure.
 int guira_event_descriptor(void);
 
