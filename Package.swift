@@ -141,7 +141,10 @@ let package = Package(
       swiftSettings: testSettings),
     .testTarget(
       name: "ChaosTests",
-      dependencies: ["Base", "Cluster", "Embeddings", "Journal", "Layers", "Sharding", "Streams", "Wire", "guira"],
+      dependencies: [
+        "Base", "Cluster", "Embeddings", "Journal", "Layers", "Serving", "Sharding", "Streams", "Syncing", "Wire",
+        "guira",
+      ],
       swiftSettings: testSettings),
     // Mutated inputs for every decoder, with the address sanitizer: `make fuzz`.
     .executableTarget(

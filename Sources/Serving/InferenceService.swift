@@ -69,6 +69,7 @@ struct InferenceService: Sendable {
 
   /// Why predictions should not be asked of this replica now; nil when it is ready.
   var unreadiness: String? {
+    if let refusal = store.refusal { return refusal }
     guard let lag = store.lag else { return "no base has been applied yet" }
     guard let stalenessLimit, lag > stalenessLimit else { return nil }
     return "the last version was made \(lag.inSeconds) seconds ago; the limit is \(stalenessLimit.inSeconds)"

@@ -47,6 +47,7 @@ struct ServedModel: Sendable {
   private let visibility: RowVisibility
   private let clock: @Sendable () -> Int64
   private let publishedAt = Atomic<Int64>(0)
+  private let refusalText = Mutex<String?>(nil)
 
   private struct Writer: Sendable {
     var staging: Content?
@@ -282,6 +283,14 @@ struct ServedModel: Sendable {
         if !overflow { histogram.record(delay, times: count) }
       }
     }
+  }
+
+  /// Why this store does not take what the cluster trains, as its writer found; nil while it does.
+  ///
+  /// A replica with such a reason is not ready, whatever it serves.
+  public var refusal: String? {
+    get { refusalText.withLock { $0 } }
+    set { refusalText.withLock { $0 = newValue } }
   }
 
   private func show(_ snapshot: Snapshot, _ writer: inout Writer) {

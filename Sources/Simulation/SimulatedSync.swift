@@ -180,6 +180,8 @@ final class SimulatedReplica {
     private(set) var bases = 0
     var violations: [String] = []
 
+    func abandonBase() { base = nil }
+
     func beginBase() {
       base = ([:], [:])
       newestAtBase = newestNow
@@ -244,12 +246,9 @@ final class SimulatedReplica {
     {
       target.newestNow = version.newest
     }
-    do {
-      return try follower.receive(message, now: now)
-    } catch {
-      target.violations.append("a replica could not apply a version: \(error)")
-      return nil
-    }
+    let answer = follower.receive(message, now: now)
+    if let refusal = follower.refusal { target.violations.append("a replica could not apply a version: \(refusal)") }
+    return answer
   }
 
   func tick(now: Int64) -> Blob? { follower.tick(now: now) }

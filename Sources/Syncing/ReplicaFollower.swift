@@ -1,5 +1,6 @@
 // The replica's side of sync without its socket: says what it has, applies what comes next, asks again when something is
-// missing or damaged.
+// missing or damaged. What the target refuses, because its configuration is another one, is asked for again now and then:
+// the configuration of the shards may change back.
 
 public import Base
 internal import Wire
@@ -8,6 +9,8 @@ internal import Wire
 public protocol VersionTarget: AnyObject {
   /// Begins a base beside what is served; a base begun before is dropped.
   func beginBase() throws
+  /// Drops the base, if one is begun: what it brings is refused.
+  func abandonBase()
   /// Replaces what is served by the base, which now is this version.
   func commitBase(_ version: VersionContent) throws
   /// Applies rows and removals of one table: to the base while one is being taken, else to what is served.
@@ -39,6 +42,11 @@ public struct ReplicaFollower {
   public private(set) var servedVersion: UInt64 = 0
   /// Versions and parts that could not be applied, with the last reason.
   public private(set) var rejected: (count: Int, reason: String) = (0, "")
+  /// Why the target does not take what the cluster trains; nil while it does.
+  ///
+  /// What is served meanwhile is the last version it took, if any.
+  public private(set) var refusal: String?
+  private static let refusalPause: Int64 = 5_000_000_000
 
   /// A follower that has nothing yet.
   public init(replica: Int, incarnation: UInt64, target: any VersionTarget) {
@@ -66,8 +74,7 @@ public struct ReplicaFollower {
   }
 
   /// Applies a message of sync; gives what to answer.
-  /// - Throws: what the target throws: the replica cannot serve what the cluster trains.
-  public mutating func receive(_ message: Blob, now: Int64) throws -> Blob? {
+  public mutating func receive(_ message: Blob, now: Int64) -> Blob? {
     var reader = ByteReader(message)
     let received: VersionMessage
     let content: VersionContent
@@ -80,26 +87,43 @@ public struct ReplicaFollower {
       rejected = (rejected.count + 1, "\(error)")
       return follow(now: now)
     }
+    do {
+      return try take(received, content, now: now)
+    } catch {
+      // What was begun is not served: a base goes, and rows of a version are put there again with the same values.
+      refusal = "\(error)"
+      target.abandonBase()
+      (baseStore, baseNumber, part) = (0, 0, 0)
+      if commitAt != nil { (store, version, commitAt) = (0, 0, nil) }
+      nextFollow = now + Self.refusalPause
+      return nil
+    }
+  }
+
+  private mutating func take(
+    _ received: VersionMessage, _ content: VersionContent, now: Int64
+  ) throws -> Blob? {
     if let place = content.basePart {
       guard try takeBase(received, content, place) else { return nil }
-    } else {
-      guard store != 0, received.store == store, version < .max, content.number == version + 1, part == 0 else {
-        // A repeat, or a gap: say again what is here.
-        return content.number <= version && received.store == store ? nil : follow(now: now)
-      }
-      for table in content.tables { try target.apply(table, of: content) }
-      if !content.tensors.isEmpty { try target.setDense(content.tensors) }
-      version = content.number
-      // Events count as servable when readers see them; in a process that served nothing before, those of before it
-      // began have waited for nobody.
-      if commitAt == nil || servedVersion > 0 { arrivals.append(contentsOf: content.arrivals) }
-      if !content.continues {
-        if commitAt == nil {
-          try target.publish(content.with(takeArrivals()))
-          servedVersion = version
-        } else {
-          try commitIfCaughtUp(content)
-        }
+      return follow(now: now)
+    }
+    guard store != 0, received.store == store, version < .max, content.number == version + 1, part == 0 else {
+      // A repeat, or a gap: say again what is here.
+      return content.number <= version && received.store == store ? nil : follow(now: now)
+    }
+    for table in content.tables { try target.apply(table, of: content) }
+    if !content.tensors.isEmpty { try target.setDense(content.tensors) }
+    // Events count as servable when readers see them; in a process that served nothing before, those of before it
+    // began have waited for nobody.
+    if commitAt == nil || servedVersion > 0 { arrivals.append(contentsOf: content.arrivals) }
+    version = content.number
+    if !content.continues {
+      if commitAt == nil {
+        try target.publish(content.with(takeArrivals()))
+        servedVersion = version
+        refusal = nil
+      } else {
+        try commitIfCaughtUp(content)
       }
     }
     return follow(now: now)
@@ -136,9 +160,10 @@ public struct ReplicaFollower {
   /// A base is served only with every version since its scan began.
   private mutating func commitIfCaughtUp(_ content: VersionContent) throws {
     guard let reach = commitAt, version >= reach else { return }
-    commitAt = nil
     try target.commitBase(content.with(takeArrivals()))
+    commitAt = nil
     servedVersion = version
+    refusal = nil
   }
 
   private mutating func takeArrivals() -> [ArrivalCount] {

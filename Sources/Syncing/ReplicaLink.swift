@@ -35,7 +35,7 @@ public final class ReplicaLink: Sendable {
     var follower = ReplicaFollower(replica: replica, incarnation: .random(in: 1 ... .max), target: target)
     while !isStopping.load(ordering: .relaxed) {
       while let (_, message) = try socket.receive() {
-        if let answer = try follower.receive(message, now: Clocks.monotonic()) { _ = socket.send(answer) }
+        if let answer = follower.receive(message, now: Clocks.monotonic()) { _ = socket.send(answer) }
       }
       if let message = follower.tick(now: Clocks.monotonic()) { _ = socket.send(message) }
       onIdle(follower)

@@ -52,7 +52,7 @@ import Testing
   }
 
   /// Puts the state directory aside, for a look at logs and journals.
-  private static func keep(_ root: String, as path: String) {
+  static func keep(_ root: String, as path: String) {
     try? FileManager.default.removeItem(atPath: path)
     try? FileManager.default.moveItem(atPath: root, toPath: path)
   }
@@ -73,22 +73,25 @@ import Testing
   }
 }
 
-/// A TCP port that is free now.
-private func freePort() throws -> Int {
+/// A TCP port that is free now, with free ones behind it.
+func freePort(count: Int = 1) throws -> Int {
   for _ in 0..<100 {
     let port = Int.random(in: 20_000..<32_000)
-    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    defer { close(descriptor) }
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_port = in_port_t(UInt16(port).bigEndian)
-    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-    let code = withUnsafePointer(to: &address) {
-      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-      }
-    }
-    if code == 0 { return port }
+    if (0..<count).allSatisfy({ isFree(port + $0) }) { return port }
   }
   throw ChaosError("no free port")
+}
+
+private func isFree(_ port: Int) -> Bool {
+  let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+  defer { close(descriptor) }
+  var address = sockaddr_in()
+  address.sin_family = sa_family_t(AF_INET)
+  address.sin_port = in_port_t(UInt16(port).bigEndian)
+  address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+  return withUnsafePointer(to: &address) {
+    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+      bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+    }
+  } == 0
 }

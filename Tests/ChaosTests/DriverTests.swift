@@ -22,7 +22,7 @@ import Testing
     for start in stride(from: 0, to: all.count, by: pieces) {
       passed += filter.pass(all[start..<min(all.count, start + pieces)]) {
         number += 1
-        return number == 2
+        return number == 2 ? .lose : nil
       }
     }
     #expect(passed == Self.greeting + Self.command + messages[0] + messages[2])
@@ -32,15 +32,39 @@ import Testing
   @Test func `a message of several frames is lost as one`() {
     let parts: [UInt8] = [1, 1, 9, 1, 1, 9, 0, 1, 9]
     var filter = FrameFilter()
-    #expect(filter.pass((Self.greeting + parts + Self.message(4, count: 1))[...], loses: { false }).count == 64 + 12)
+    #expect(filter.pass((Self.greeting + parts + Self.message(4, count: 1))[...], harms: { nil }).count == 64 + 12)
     var isFirst = true
     var losing = FrameFilter()
     let passed = losing.pass((Self.greeting + parts + Self.message(4, count: 1))[...]) {
       defer { isFirst = false }
-      return isFirst
+      return isFirst ? .lose : nil
     }
     #expect(passed == Self.greeting + Self.message(4, count: 1))
     #expect(losing.lost == 1)
+  }
+
+  private func passed(_ harms: [Harm?]) -> [UInt8] {
+    let messages = (1...4).map { Self.message(UInt8($0), count: 300 + $0) }
+    var filter = FrameFilter()
+    var rest = harms
+    let all = filter.pass((Self.greeting + messages.joined())[...]) { rest.isEmpty ? nil : rest.removeFirst() }
+    #expect(filter.isCut == harms.contains(.cut))
+    return Array(all.dropFirst(Self.greeting.count))
+  }
+
+  @Test func `messages are repeated, overtaken, damaged in one bit and cut in the middle`() {
+    let messages = (1...4).map { Self.message(UInt8($0), count: 300 + $0) }
+    #expect(passed([.twice]) == [0, 0, 1, 2, 3].flatMap { messages[$0] })
+    #expect(passed([.late]) == [1, 0, 2, 3].flatMap { messages[$0] })
+    #expect(passed([nil, .late, .late]) == [0, 1, 3, 2].flatMap { messages[$0] })
+    #expect(passed([nil, .cut]) == messages[0] + messages[1][..<160])
+    for place in [0, 0.5, 0.999] {
+      let damaged = passed([.flip(place)])
+      let differing = zip(damaged, messages.joined()).filter { $0 != $1 }
+      #expect(damaged.count == messages.joined().count && differing.count == 1)
+      #expect(Array(damaged[..<9]) == Array(messages[0][..<9]))
+      #expect(differing.allSatisfy { ($0 ^ $1).nonzeroBitCount == 1 })
+    }
   }
 
   /// A table that admits at the third sighting, after pushes of 1 to each of four columns.

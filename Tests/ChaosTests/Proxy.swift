@@ -1,8 +1,9 @@
-// The bad network: a thread between trainers and shards that cuts, stalls and loses what passes, link by link. Unix
-// sockets only, so nothing leaves the machine.
+// The bad network: a thread between processes that cuts, stalls and harms what passes, link by link. Unix sockets only, so
+// nothing leaves the machine.
 
 import Base
 import Glibc
+import Synchronization
 
 /// Forwards connections from one socket to another, and harms them when told to.
 final class Proxy: Sendable {
@@ -14,6 +15,8 @@ final class Proxy: Sendable {
     case stall(Int, until: Int64)
     /// A share of the messages vanishes until a time, in both directions.
     case lose(Int, share: Double, until: Int64)
+    /// A share of the messages is harmed in all ways until a time, in both directions.
+    case harm(Int, share: Double, until: Int64)
   }
 
   /// Where a link listens and where it leads; paths of sockets.
@@ -25,18 +28,24 @@ final class Proxy: Sendable {
   private let orders = Mailbox<Order>(bound: 1024)
   private let thread: OwnedThread
   private let results: Mailbox<Int>
+  private let counts: HarmCounts
 
   init(_ links: [Link], seed: UInt64) throws {
     let listeners = try links.map { try Sockets.listen(at: $0.path) }
     let (orders, results) = (orders, Mailbox<Int>(bound: 1))
     self.results = results
+    let counts = HarmCounts()
+    self.counts = counts
     thread = OwnedThread(named: "proxy") {
-      var loop = ProxyLoop(links: links, listeners: listeners, seed: seed)
+      var loop = ProxyLoop(links: links, listeners: listeners, seed: seed, counts: counts)
       while !orders.isClosed { loop.turn(orders) }
       loop.end()
       _ = results.offer(loop.lost)
     }
   }
+
+  /// How many messages were harmed by `Order.harm` so far, by kind.
+  var harmed: [String: Int] { counts.values.withLock { $0 } }
 
   func send(_ order: Order) { _ = orders.offer(order) }
 
@@ -46,6 +55,11 @@ final class Proxy: Sendable {
     thread.join()
     return results.takeAll().first ?? 0
   }
+}
+
+/// What the proxy's thread tells its owner while it works.
+private final class HarmCounts: Sendable {
+  let values = Mutex<[String: Int]>([:])
 }
 
 /// The proxy's thread.
@@ -70,6 +84,8 @@ private struct ProxyLoop {
   private var refused: [Int64]
   private var stalled: [Int64]
   private var lossy: [(share: Double, until: Int64)]
+  private var harmful: [(share: Double, until: Int64)]
+  private let counts: HarmCounts
   private var connections: [Connection] = []
   private var random: SeededRandom
   private var buffer = [UInt8](repeating: 0, count: 1 << 16)
@@ -78,13 +94,15 @@ private struct ProxyLoop {
   /// So much may wait to be written before no more is read.
   private static let queueBytes = 4 << 20
 
-  init(links: [Proxy.Link], listeners: [Int32], seed: UInt64) {
+  init(links: [Proxy.Link], listeners: [Int32], seed: UInt64, counts: HarmCounts) {
     self.links = links
     self.listeners = listeners
     random = SeededRandom(seed: seed)
     refused = links.map { _ in 0 }
     stalled = refused
     lossy = links.map { _ in (0, 0) }
+    harmful = lossy
+    self.counts = counts
   }
 
   /// Waits for something to do, at most 20 ms, and does it.
@@ -134,6 +152,7 @@ private struct ProxyLoop {
       for index in connections.indices where connections[index].link == link { connections[index].isOver = true }
     case .stall(let link, let until): stalled[link] = until
     case .lose(let link, let share, let until): lossy[link] = (share, until)
+    case .harm(let link, let share, let until): harmful[link] = (share, until)
     }
   }
 
@@ -151,7 +170,9 @@ private struct ProxyLoop {
 
   private mutating func work(_ index: Int, side: Int, _ events: Int16) {
     let link = connections[index].link
-    let share = lossy[link].until > Clocks.monotonic() ? lossy[link].share : 0
+    let now = Clocks.monotonic()
+    let lossShare = lossy[link].until > now ? lossy[link].share : 0
+    let harmShare = harmful[link].until > now ? harmful[link].share : 0
     if events & Int16(POLLOUT) != 0 { write(index, to: side) }
     guard events & Int16(POLLIN | POLLHUP | POLLERR) != 0, !connections[index].isOver,
       !connections[index].sides[side].hasEnded
@@ -164,8 +185,15 @@ private struct ProxyLoop {
       }
       return
     }
-    let passed = connections[index].sides[side].filter.pass(buffer[0..<got]) { random.uniform() < share }
+    let passed = connections[index].sides[side].filter.pass(buffer[0..<got]) {
+      if random.uniform() < lossShare { return .lose }
+      guard random.uniform() < harmShare else { return nil }
+      let harm = Harm.any(using: &random)
+      counts.values.withLock { $0[harm.name, default: 0] += 1 }
+      return harm
+    }
     connections[index].sides[side].passed += passed
+    if connections[index].sides[side].filter.isCut { connections[index].sides[side].hasEnded = true }
     write(index, to: 1 - side)
   }
 

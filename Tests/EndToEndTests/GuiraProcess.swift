@@ -76,9 +76,10 @@ let command: String = {
 }()
 
 /// Starts the command; its output goes to files, so that nothing blocks.
-func start(_ arguments: [String], output: String) throws -> Process {
+func start(_ arguments: [String], output: String, environment: [String: String] = [:]) throws -> Process {
   try Data().write(to: URL(filePath: output))
   let process = Process()
+  process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
   process.executableURL = URL(filePath: command)
   process.arguments = arguments
   process.standardInput = FileHandle.nullDevice

@@ -16,35 +16,14 @@ import Wire
     kind: String
   ) throws {
     let scratch = try Scratch()
-    let traffic = try scratch.makeTraffic(2000)
-    let log = "\(scratch.path)/up.log"
-    let process = try start(
-      scratch.up(traffic, ["--speed", "max", "--keep-running", "--set", "models.0.kind=\(kind)"]), output: log)
-    defer {
-      process.terminate()
-      process.waitUntilExit()
-    }
-    let deadline = Clocks.monotonic() + 90_000_000_000
-    while process.isRunning, !FileManager.default.fileExists(atPath: scratch.report),
-      Clocks.monotonic() < deadline
-    {
-      usleep(100_000)
-    }
-    try #require(process.isRunning, "\((try? String(contentsOfFile: log, encoding: .utf8)) ?? "")")
-
-    let configuration = try ClusterConfiguration(file: "\(scratch.state)/cluster.yaml")
-    let plan = try ClusterPlan(configuration)
-    let endpoints = Endpoints(configuration, socketDirectory: StatePaths(scratch.state).socketDirectory)
-    var input = try EventInput.open(path: traffic, schema: configuration.eventSchema, importInto: scratch.path)
-    var impressions: [FeatureBlock] = []
-    while impressions.count < 50, let event = try input.next() {
-      if case .impression(let impression) = event { impressions.append(impression.features) }
-    }
+    let cluster = try ServedCluster(scratch, kind: kind)
+    defer { cluster.stop() }
+    let (plan, impressions) = (cluster.plan, cluster.impressions)
     let client = PredictionClient(
       options: PredictionClientOptions(replicas: [.init(port: scratch.httpPort)]), model: plan.models[0].settings.name,
-      schema: configuration.eventSchema)
+      schema: plan.configuration.eventSchema)
     let served = client.predict(impressions)
-    let trained = try probabilities(of: impressions, plan, endpoints)
+    let trained = try cluster.trained()
     for (index, answer) in served.enumerated() {
       let answer = try #require(answer)
       #expect(!answer.defaultRowsOnly)
@@ -55,11 +34,50 @@ import Wire
     // Trained models differ between impressions: equal constants would prove nothing.
     #expect(Set(served.compactMap { $0?.probabilities.first }).count > 10)
   }
+}
 
-  /// What the trainer would say, from rows pulled over the wire.
-  private func probabilities(
-    of impressions: [FeatureBlock], _ plan: ClusterPlan, _ endpoints: Endpoints
-  ) throws -> [Float] {
+/// A cluster that has trained on some traffic and serves it.
+final class ServedCluster {
+  let plan: ClusterPlan
+  /// Fifty of the impressions it was trained on.
+  private(set) var impressions: [FeatureBlock] = []
+  private let endpoints: Endpoints
+  private let process: Process
+
+  init(_ scratch: Scratch, kind: String) throws {
+    let traffic = try scratch.makeTraffic(2000)
+    let log = "\(scratch.path)/up.log"
+    process = try start(
+      scratch.up(traffic, ["--speed", "max", "--keep-running", "--set", "models.0.kind=\(kind)"]), output: log)
+    let process = process
+    do {
+      try waitUntil("the replay is over", within: 90) {
+        FileManager.default.fileExists(atPath: scratch.report) || !process.isRunning
+      }
+      try #require(process.isRunning, "\(tail(log))")
+      let configuration = try ClusterConfiguration(file: "\(scratch.state)/cluster.yaml")
+      plan = try ClusterPlan(configuration)
+      endpoints = Endpoints(configuration, socketDirectory: StatePaths(scratch.state).socketDirectory)
+      var input = try EventInput.open(path: traffic, schema: configuration.eventSchema, importInto: scratch.path)
+      while impressions.count < 50, let event = try input.next() {
+        if case .impression(let impression) = event { impressions.append(impression.features) }
+      }
+    } catch {
+      process.terminate()
+      process.waitUntilExit()
+      throw error
+    }
+  }
+
+  func stop() {
+    process.terminate()
+    process.waitUntilExit()
+  }
+
+  /// What the trainer would say of the impressions, from rows pulled over the wire.
+  ///
+  /// Shape `[impressions × tasks]`.
+  func trained() throws -> [Float] {
     let schema = plan.configuration.eventSchema
     let model = try makeModel(plan.models[0].options)
     var columns = FeatureColumns(schema: schema)

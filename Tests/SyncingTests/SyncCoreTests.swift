@@ -133,33 +133,59 @@ import Wire
     #expect(try answer(follower.receive(message(3, newest: 5, part: (0, 0), ids: [1]), now: 0)).part == 1)
     #expect(try answer(follower.receive(message(3, newest: 5, part: (1, 2), ids: [2]), now: 0)).version == 3)
     #expect(target.bases == 0 && follower.servedVersion == 0)
-    _ = try follower.receive(message(4, newest: 5, ids: [2]), now: 0)
+    _ = follower.receive(message(4, newest: 5, ids: [2]), now: 0)
     #expect(target.bases == 0 && follower.servedVersion == 0)
-    _ = try follower.receive(message(5, newest: 6, ids: [3]), now: 0)
+    _ = follower.receive(message(5, newest: 6, ids: [3]), now: 0)
     #expect(target.bases == 1 && follower.servedVersion == 5)
     #expect(target.rows == [1: [1, 3], 2: [2, 4], 3: [3, 5]])
     // The first part again changes nothing: it came twice.
-    #expect(try follower.receive(message(3, newest: 5, part: (0, 0), ids: [9]), now: 0) == nil)
+    #expect(follower.receive(message(3, newest: 5, part: (0, 0), ids: [9]), now: 0) == nil)
     // So does a repeat; a gap is told.
-    #expect(try follower.receive(message(4, newest: 5, ids: [9]), now: 0) == nil)
+    #expect(follower.receive(message(4, newest: 5, ids: [9]), now: 0) == nil)
     #expect(try answer(follower.receive(message(7, newest: 7, ids: [9]), now: 0)).version == 5)
     #expect(target.rows[9] == nil)
+  }
+
+  @Test func `what the target refuses is said, asked for again after a while, and taken when it fits`() throws {
+    let target = Trio.Target()
+    var follower = ReplicaFollower(replica: 0, incarnation: 1, target: target)
+    func take(_ message: Blob, now: Int64) -> Blob? { follower.receive(message, now: now) }
+    target.refuses = { $0.ids.contains(2) }
+    _ = take(message(3, newest: 3, part: (0, 0), ids: [1]), now: 0)
+    #expect(take(message(3, newest: 3, part: (1, 2), ids: [2]), now: 0) == nil)
+    #expect(follower.refusal == "table 'user' is another one" && follower.servedVersion == 0 && target.bases == 0)
+    #expect(follower.tick(now: 4_000_000_000) == nil)
+    #expect(try answer(follower.tick(now: 6_000_000_000)).store == 0)
+    // The base begins anew, and what was refused before fits now.
+    target.refuses = { _ in false }
+    _ = take(message(3, newest: 3, part: (0, 0), ids: [1]), now: 6_000_000_000)
+    #expect(follower.refusal != nil)
+    _ = take(message(3, newest: 3, part: (1, 2), ids: [2]), now: 6_000_000_000)
+    #expect(follower.refusal == nil && follower.servedVersion == 3 && target.rows.count == 2)
+    // A version that is refused leaves the one before it served, and is asked for again.
+    target.refuses = { $0.ids.contains(4) }
+    #expect(take(message(4, newest: 4, ids: [4]), now: 7_000_000_000) == nil)
+    #expect(follower.refusal != nil && follower.servedVersion == 3)
+    #expect(try answer(follower.tick(now: 13_000_000_000)).version == 3)
+    target.refuses = { _ in false }
+    _ = take(message(4, newest: 4, ids: [4]), now: 13_000_000_000)
+    #expect(follower.refusal == nil && follower.servedVersion == 4)
   }
 
   @Test func `versions of no store, and numbers at their end`() throws {
     let target = Trio.Target()
     var follower = ReplicaFollower(replica: 0, incarnation: 1, target: target)
-    _ = try follower.receive(message(1, store: 0, newest: 1, ids: [1]), now: 0)
+    _ = follower.receive(message(1, store: 0, newest: 1, ids: [1]), now: 0)
     #expect(target.rows.isEmpty && target.number == 0)
-    _ = try follower.receive(message(.max, newest: .max, part: (0, 1), ids: [1]), now: 0)
-    _ = try follower.receive(message(0, newest: .max, ids: [1]), now: 0)
+    _ = follower.receive(message(.max, newest: .max, part: (0, 1), ids: [1]), now: 0)
+    _ = follower.receive(message(0, newest: .max, ids: [1]), now: 0)
     #expect(follower.servedVersion == .max)
   }
 
   @Test func `mutated messages are rejected and asked for again`() throws {
     let target = Trio.Target()
     var follower = ReplicaFollower(replica: 0, incarnation: 1, target: target)
-    _ = try follower.receive(message(1, newest: 1, part: (0, 1), ids: [1]), now: 0)
+    _ = follower.receive(message(1, newest: 1, part: (0, 1), ids: [1]), now: 0)
     var random = SeededRandom(seed: 8)
     let valid = message(2, newest: 2, ids: [1, 2, 3]).array
     for _ in 0..<4_000 {
@@ -167,7 +193,7 @@ import Wire
       // The version's bytes have a checksum; the message around them is the connection's.
       bytes[Int.random(in: 48..<bytes.count, using: &random)] ^= 1 << UInt8.random(in: 0..<8, using: &random)
       if Bool.random(using: &random) { bytes.removeLast(Int.random(in: 0..<bytes.count, using: &random)) }
-      _ = try follower.receive(Blob(bytes), now: 0)
+      _ = follower.receive(Blob(bytes), now: 0)
     }
     #expect(target.number == 1 && target.rows == [1: [1, 1]])
     #expect(follower.rejected.count > 3_000)

@@ -31,6 +31,8 @@ final class Trio {
   var damage: (Blob) -> Blob = { $0 }
   private var applied: UInt64 = 0
 
+  struct Refused: Error, CustomStringConvertible { let description = "table 'user' is another one" }
+
   final class Target: VersionTarget {
     var rows: [UInt64: [Float]] = [:]
     var tensors: [String: [Float]] = [:]
@@ -41,7 +43,11 @@ final class Trio {
     var arrivals: [ArrivalCount] = []
     private var base: [UInt64: [Float]]?
 
+    /// Which changes are another configuration's.
+    var refuses: (TableChange) -> Bool = { _ in false }
+
     func beginBase() { base = [:] }
+    func abandonBase() { base = nil }
     func commitBase(_ version: VersionContent) {
       rows = base ?? [:]
       base = nil
@@ -50,7 +56,8 @@ final class Trio {
       history[number] = rows
       arrivals += version.arrivals
     }
-    func apply(_ change: TableChange, of version: VersionContent) {
+    func apply(_ change: TableChange, of version: VersionContent) throws {
+      if refuses(change) { throw Refused() }
       var target = base ?? rows
       for id in change.tombstones { target[id] = nil }
       for (place, id) in change.ids.enumerated() {
@@ -204,7 +211,7 @@ final class Trio {
     if loses(try VersionContent(decoding: ByteReader(content))) { return }
     let message = VersionMessage(
       store: sync.heading.store, number: number, newest: sync.heading.newest, content: ByteReader(content))
-    guard let answer = try follower.receive(message.encoded(request: 0), now: now) else { return }
+    guard let answer = follower.receive(message.encoded(request: 0), now: now) else { return }
     var news: [SyncAction] = []
     sync.receive(answer, from: PeerID([1]), now: now, into: &news)
     try perform(news)

@@ -13,27 +13,42 @@ final class ReplicaTarget: VersionTarget, Sendable {
   private let tableIndex: [String: Int]
   /// By model: the full names of its tensors in order.
   private let tensorsOfModel: [(model: String, names: [String])]
+  private let tensorCounts: [String: Int]
   private let tensors = Mutex<[String: [Float]]>([:])
 
   init(_ plan: ClusterPlan, store: ReplicaStore) {
     self.store = store
     tableIndex = Dictionary(uniqueKeysWithValues: plan.tables.enumerated().map { ($1.name, $0) })
+    tensorCounts = Dictionary(uniqueKeysWithValues: plan.tensors.map { ($0.tensor.name, $0.tensor.count) })
     tensorsOfModel = plan.models.map { model in
       (model.settings.name, model.tensorIndex.map { plan.tensors[$0].tensor.name })
     }
   }
 
   func beginBase() { store.beginBase() }
+  func abandonBase() { store.abandonBase() }
 
   func apply(_ change: TableChange, of version: VersionContent) throws {
     // A table the configuration of this replica does not have is another model's: nothing here reads it.
     guard let table = tableIndex[change.table] else { return }
+    let width = store.tableOptions[table].defaultRow.count
+    guard change.weightCount == width else {
+      throw VersionMismatch(
+        "table '\(change.table)' has \(change.weightCount) weights per row in version \(version.number) and \(width) in "
+          + "this replica's configuration; give both the same")
+    }
     store.begin(version: version.number, created: version.created)
     try store.remove(table: table, ids: change.tombstones.span)
     try store.apply(table: table, ids: change.ids.span, weights: change.weights.span)
   }
 
   func setDense(_ changes: [TensorChange]) throws {
+    for change in changes {
+      guard let count = tensorCounts[change.name], count != change.values.count else { continue }
+      throw VersionMismatch(
+        "tensor '\(change.name)' has \(change.values.count) numbers in the versions and \(count) in this replica's "
+          + "configuration; give both the same")
+    }
     let all = tensors.withLock { tensors in
       for change in changes { tensors[change.name] = change.values }
       return tensors
@@ -75,4 +90,10 @@ final class ReplicaTarget: VersionTarget, Sendable {
     for (name, values) in tensors.withLock({ $0 }) { digest.tensors[name] = DigestReply.tensor(values) }
     return digest
   }
+}
+
+/// What the versions bring does not fit the replica's configuration.
+private struct VersionMismatch: Error, CustomStringConvertible {
+  let description: String
+  init(_ description: String) { self.description = description }
 }

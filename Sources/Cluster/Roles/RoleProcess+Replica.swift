@@ -37,6 +37,10 @@ extension RoleProcess {
     StopSignal.onSignal { link.stop() }
     let nextStatus = Mutex<Int64>(0)
     try link.run(target: target) { follower in
+      if store.refusal != follower.refusal {
+        store.refusal = follower.refusal
+        if let refusal = follower.refusal { logger.error("refuses the versions", metadata: ["reason": "\(refusal)"]) }
+      }
       let now = Clocks.monotonic()
       guard
         nextStatus.withLock({ next in
@@ -53,10 +57,9 @@ extension RoleProcess {
     of store: ReplicaStore, _ follower: ReplicaFollower, _ questions: QuestionServer
   ) -> RoleStatus {
     let statistics = store.statistics()
-    let isReady = store.isReady
+    let problem = follower.refusal ?? (store.isReady ? "" : "waits for a base from sync")
     var report = RoleStatus(
-      instance, state: StopSignal.wasSent ? .stopping : (isReady ? .ready : .waiting),
-      message: isReady ? "" : "waits for a base from sync")
+      instance, state: StopSignal.wasSent ? .stopping : (problem.isEmpty ? .ready : .waiting), message: problem)
     report.counters[StatusKey.rows] = Double(statistics.tables.reduce(0) { $0 + $1.rows })
     report.counters[StatusKey.bytes] = Double(statistics.tables.reduce(0) { $0 + $1.bytes })
     report.counters[StatusKey.version] = Double(statistics.version?.number ?? 0)
