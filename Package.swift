@@ -104,13 +104,19 @@ let package = Package(
       ]),
     tests("Ingesting", uses: ["Base", "Streams", logging]),
 
+    module(
+      "UserModeling",
+      uses: [
+        "Base", "CKernels", "Journal", "Layers", "Serving", "Streams", "Wire", hummingbird, nio("NIOCore"), logging,
+      ]),
+    tests("UserModeling", uses: ["Base", "Journal", "Layers", "Serving", "Streams", "Wire", logging]),
+
     // 4
     module(
       "Cluster",
       uses: [
         "Base", "CKernels", "Embeddings", "Ingesting", "Joining", "Layers", "Serving", "Sharding", "Streams", "Syncing",
-        "Training",
-        "Wire", logging, .product(name: "Yams", package: "Yams"),
+        "Training", "UserModeling", "Wire", logging, .product(name: "Yams", package: "Yams"),
       ]),
     tests("Cluster", uses: ["Base", "Embeddings", "Layers", "Streams", logging]),
 

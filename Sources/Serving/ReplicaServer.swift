@@ -1,7 +1,7 @@
 // The HTTP server of a replica: started and stopped from an ordinary thread, it runs on event-loop threads of its own.
 
 internal import Base
-internal import Hummingbird
+package import Hummingbird
 internal import HummingbirdCore
 public import Logging
 internal import NIOCore
@@ -66,18 +66,27 @@ public final class ReplicaServer: Sendable {
   ///
   /// Blocks, so not to be called from an asynchronous function.
   /// - Throws: `ReplicaServerError` when it cannot listen; nothing is left running then.
-  public init(options: ReplicaServerOptions, predictor: Predictor, logger: Logger) throws(ReplicaServerError) {
+  public convenience init(
+    options: ReplicaServerOptions, predictor: Predictor, logger: Logger
+  ) throws(ReplicaServerError) {
+    let service = InferenceService(
+      predictor: predictor, metrics: RequestMetrics(), stalenessLimit: options.stalenessLimit)
+    try self.init(options: options, router: ReplicaRouter(service: service).build(), logger: logger)
+  }
+
+  /// Starts a server of any routes.
+  package init(
+    options: ReplicaServerOptions, router: Router<BasicRequestContext>, logger: Logger
+  ) throws(ReplicaServerError) {
     // Never shut down: connections may still be closing when the server has ended, and ending their loop under them
     // traps. The idle thread costs nothing and goes with the process.
     let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     let bound = Mailbox<Result<Int, ReplicaServerError>>(bound: 2)
     let ended = Mailbox<Void>(bound: 1)
-    let service = InferenceService(
-      predictor: predictor, metrics: RequestMetrics(), stalenessLimit: options.stalenessLimit)
     var quiet = logger
     quiet.logLevel = max(logger.logLevel, .warning)  // the frameworks' own notes are not the operator's
     let application = Application(
-      router: ReplicaRouter(service: service).build(),
+      router: router,
       server: .http1(configuration: .init(idleTimeout: .nanoseconds(options.idleTimeout.nanoseconds))),
       configuration: .init(
         address: .hostname(options.host, port: options.port),

@@ -15,10 +15,13 @@ final class ReplicaTarget: VersionTarget, Sendable {
   private let tensorsOfModel: [(model: String, names: [String])]
   private let tensors = Mutex<[String: [Float]]>([:])
 
-  init(_ plan: ClusterPlan, store: ReplicaStore) {
+  /// - Parameter tables: the names of the store's tables, in order; nil for all of the cluster's.
+  init(_ plan: ClusterPlan, store: ReplicaStore, tables: [String]? = nil) {
     self.store = store
-    tableIndex = Dictionary(uniqueKeysWithValues: plan.tables.enumerated().map { ($1.name, $0) })
-    tensorsOfModel = plan.models.map { model in
+    let names = tables ?? plan.tables.map(\.name)
+    tableIndex = Dictionary(uniqueKeysWithValues: names.enumerated().map { ($1, $0) })
+    let served = Set(store.modelNames)
+    tensorsOfModel = plan.models.filter { served.contains($0.settings.name) }.map { model in
       (model.settings.name, model.tensorIndex.map { plan.tensors[$0].tensor.name })
     }
   }
