@@ -119,6 +119,13 @@ let package = Package(
 
     // 5
     module(
+      "Experiments",
+      uses: [
+        "Base", "Cluster", "Embeddings", "Joining", "Layers", "Serving", "Sharding", "Streams", "Syncing", "Training",
+        "Wire",
+      ]),
+    tests("Experiments", uses: ["Base", "Cluster", "Layers", "Streams"]),
+    module(
       "Benchmarking",
       uses: [
         "Base", "CKernels", "Cluster", "Embeddings", "Ingesting", "Joining", "Layers", "Serving", "Sharding", "Streams",
@@ -129,7 +136,7 @@ let package = Package(
     .executableTarget(
       name: "guira",
       dependencies: [
-        "Base", "Benchmarking", "CKernels", "Cluster", "Embeddings", "Serving", "Sharding", "Simulation", "Streams",
+        "Base", "Benchmarking", "CKernels", "Cluster", "Embeddings", "Experiments", "Serving", "Sharding", "Simulation", "Streams",
         "Syncing",
         .product(name: "ArgumentParser", package: "swift-argument-parser"), logging,
       ],
