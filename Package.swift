@@ -125,6 +125,13 @@ let package = Package(
 
     // 5
     module(
+      "Experiments",
+      uses: [
+        "Base", "Cluster", "Embeddings", "Joining", "Layers", "Serving", "Sharding", "Streams", "Syncing", "Training",
+        "Wire",
+      ]),
+    tests("Experiments", uses: ["Base", "Cluster", "Layers", "Streams"]),
+    module(
       "Benchmarking",
       uses: [
         "Base", "CKernels", "Cluster", "Embeddings", "Ingesting", "Joining", "Layers", "Serving", "Sharding", "Streams",
@@ -135,7 +142,7 @@ let package = Package(
     .executableTarget(
       name: "guira",
       dependencies: [
-        "Base", "Benchmarking", "CKernels", "Cluster", "Embeddings", "Serving", "Sharding", "Simulation", "Streams",
+        "Base", "Benchmarking", "CKernels", "Cluster", "Embeddings", "Experiments", "Serving", "Sharding", "Simulation", "Streams",
         "Syncing",
         .product(name: "ArgumentParser", package: "swift-argument-parser"), logging,
       ],

@@ -2,21 +2,23 @@
 
 internal import Base
 internal import Layers
-internal import Serving
+public import Serving
 internal import Synchronization
-internal import Syncing
+public import Syncing
 internal import Wire
 
 /// Applies versions to a `ReplicaStore`.
-final class ReplicaTarget: VersionTarget, Sendable {
+public final class ReplicaTarget: VersionTarget, Sendable {
   private let store: ReplicaStore
   private let tableIndex: [String: Int]
   /// By model: the full names of its tensors in order.
   private let tensorsOfModel: [(model: String, names: [String])]
   private let tensors = Mutex<[String: [Float]]>([:])
 
+  /// A target that has taken nothing yet.
+  ///
   /// - Parameter tables: the names of the store's tables, in order; nil for all of the cluster's.
-  init(_ plan: ClusterPlan, store: ReplicaStore, tables: [String]? = nil) {
+  public init(_ plan: ClusterPlan, store: ReplicaStore, tables: [String]? = nil) {
     self.store = store
     let names = tables ?? plan.tables.map(\.name)
     tableIndex = Dictionary(uniqueKeysWithValues: names.enumerated().map { ($1, $0) })
@@ -26,9 +28,11 @@ final class ReplicaTarget: VersionTarget, Sendable {
     }
   }
 
-  func beginBase() { store.beginBase() }
+  /// Begins a base in the store.
+  public func beginBase() { store.beginBase() }
 
-  func apply(_ change: TableChange, of version: VersionContent) throws {
+  /// Applies rows and removals of a table that this replica has.
+  public func apply(_ change: TableChange, of version: VersionContent) throws {
     // A table the configuration of this replica does not have is another model's: nothing here reads it.
     guard let table = tableIndex[change.table] else { return }
     store.begin(version: version.number, created: version.created)
@@ -36,7 +40,8 @@ final class ReplicaTarget: VersionTarget, Sendable {
     try store.apply(table: table, ids: change.ids.span, weights: change.weights.span)
   }
 
-  func setDense(_ changes: [TensorChange]) throws {
+  /// Gives each model its dense tensors as soon as all of them are known.
+  public func setDense(_ changes: [TensorChange]) throws {
     let all = tensors.withLock { tensors in
       for change in changes { tensors[change.name] = change.values }
       return tensors
@@ -48,12 +53,14 @@ final class ReplicaTarget: VersionTarget, Sendable {
     }
   }
 
-  func commitBase(_ version: VersionContent) throws {
+  /// Serves the base.
+  public func commitBase(_ version: VersionContent) throws {
     try store.commitBase(Self.info(version))
     recordServable(version)
   }
 
-  func publish(_ version: VersionContent) throws {
+  /// Serves the version.
+  public func publish(_ version: VersionContent) throws {
     try store.publish(Self.info(version))
     recordServable(version)
   }
