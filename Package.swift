@@ -128,7 +128,7 @@ let package = Package(
       "Experiments",
       uses: [
         "Base", "Cluster", "Embeddings", "Joining", "Layers", "Serving", "Sharding", "Streams", "Syncing", "Training",
-        "Wire",
+        "UserModeling", "Wire",
       ]),
     tests("Experiments", uses: ["Base", "Cluster", "Layers", "Streams"]),
     module(

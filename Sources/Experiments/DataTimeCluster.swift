@@ -82,7 +82,7 @@ final class DataTimeCluster {
   private var versions: [UInt64: Blob] = [:]
   private var baseParts: [Int: Blob] = [:]
   private let store: ReplicaStore
-  private let predictor: Predictor
+  let predictor: Predictor
   private var follower: ReplicaFollower
   private var mail: [Letter] = []
   private var hasUnpublished = false

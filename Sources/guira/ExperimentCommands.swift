@@ -22,9 +22,11 @@ struct ExperimentCommand: ParsableCommand {
         guira experiment sync-interval deploy/kuairand.yaml --events events/ --seeds 3 --svg intervals.svg
         guira experiment collisions deploy/kuairand.yaml --events events/ --slots 65536,4096
         guira experiment snapshot-loss deploy/kuairand.yaml --events events/ --set shards.count=10
+        guira experiment users deploy/kuairand-users.yaml --events events/ --svg users.svg
       """,
     subcommands: [
       ExperimentQuality.self, ExperimentSyncInterval.self, ExperimentCollisions.self, ExperimentSnapshotLoss.self,
+      ExperimentUsers.self,
     ])
 }
 
@@ -155,6 +157,31 @@ struct ExperimentSnapshotLoss: ParsableCommand {
   func run() throws {
     let ages = try ExperimentSyncInterval.durations(ages, word: "none")
     try options.run { try $0.snapshotLoss(ages: ages) }
+  }
+}
+
+struct ExperimentUsers: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "users", abstract: "What user embeddings are worth to other models, and what serving them late costs.",
+    discussion: """
+      The first model of kind sum learns from the first 60 % of impressions and then goes on, publishing versions at an
+      interval. Platforms of every mode answer for each later impression. Downstream logistic regressions, which read
+      everything that is not the user's and the vector as it was served, are trained on 60-80 % with settings chosen there,
+      and judged frozen on the last 20 %. Errors are of paired differences, by bootstrap (docs/user-modelling.md).
+      """)
+  @OptionGroup var options: ExperimentOptions
+  @Option(help: "The tasks of the downstream models, apart by commas.") var downstream = "long_view"
+  @Option(help: "How often the user model publishes a version, in data time.") var interval = "1h"
+  @Flag(help: "Also run the user model without each of its extractors.") var ablation = false
+
+  func run() throws {
+    guard let interval = Duration(words: interval), interval > .zero else {
+      throw ValidationError("'\(interval)' is no duration; write 60s, 10m, 6h or 1d.")
+    }
+    var users = UserExperimentOptions(downstream: downstream.split(separator: ",").map(String.init))
+    users.interval = interval.milliseconds
+    users.ablation = ablation
+    try options.run { try $0.users(users) }
   }
 }
 

@@ -9,7 +9,11 @@ extension ClusterConfiguration {
   /// The features and tasks of the events, in the order of the file.
   public var eventSchema: EventSchema {
     EventSchema(
-      features: features.map { FeatureSpec(name: $0.name, kind: $0.kind) },
+      features: features.map {
+        var spec = FeatureSpec(name: $0.name, kind: $0.kind)
+        spec.isServed = soap.model != nil && $0.name == soap.feature
+        return spec
+      },
       tasks: tasks.map { task in
         TaskSpec(
           name: task.name, positiveActions: task.positive, closingActions: task.closing,
