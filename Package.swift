@@ -49,6 +49,7 @@ let package = Package(
     .systemLibrary(name: "CZeroMQ"),
     .systemLibrary(name: "CSnappy"),
     .systemLibrary(name: "COpenBLAS"),
+    .systemLibrary(name: "CHiredis"),
     .target(name: "CSimdJSON", linkerSettings: [.linkedLibrary("simdjson")]),
     .target(name: "CKernels"),
 
@@ -107,7 +108,8 @@ let package = Package(
     module(
       "UserModeling",
       uses: [
-        "Base", "CKernels", "Journal", "Layers", "Serving", "Streams", "Wire", hummingbird, nio("NIOCore"), logging,
+        "Base", "CHiredis", "CKernels", "Journal", "Layers", "Serving", "Streams", "Wire", hummingbird, nio("NIOCore"),
+        logging,
       ]),
     tests("UserModeling", uses: ["Base", "Journal", "Layers", "Serving", "Streams", "Wire", logging]),
 
@@ -135,7 +137,7 @@ let package = Package(
       "Benchmarking",
       uses: [
         "Base", "CKernels", "Cluster", "Embeddings", "Ingesting", "Joining", "Layers", "Serving", "Sharding", "Streams",
-        "Syncing", "Training", "Wire", logging,
+        "Syncing", "Training", "UserModeling", "Wire", logging,
       ]),
 
     // 6

@@ -24,6 +24,26 @@ public struct SoapSettings: Sendable, Equatable, Settings {
   ///
   /// Default 8701.
   public var port = 8701
+  /// Where entries are kept.
+  public enum Store: String, Sendable, CaseIterable, Codable {
+    /// In the process, with a journal.
+    case embedded
+    /// In a Redis server.
+    case redis
+  }
+
+  /// Where entries are kept.
+  ///
+  /// Default `embedded`.
+  public var store = Store.embedded
+  /// Where the Redis server is.
+  ///
+  /// Default 127.0.0.1. It is spoken to without a password: let it be reached by the cluster only.
+  public var redisHost = "127.0.0.1"
+  /// The port of the Redis server.
+  ///
+  /// Default 6379.
+  public var redisPort = 6379
   /// When embeddings are worked out.
   ///
   /// Default `async`: the answer comes from what is stored, at once, and what is asked about is worked out next.
@@ -75,6 +95,9 @@ public struct SoapSettings: Sendable, Equatable, Settings {
     section.value("count", &count, .integer(1...256))
     section.value("host", &host, .host)
     section.value("port", &port, .integer(1...65_000))
+    section.value("store", &store, .word)
+    section.value("redisHost", &redisHost, .host)
+    section.value("redisPort", &redisPort, .integer(1...65_535))
     section.value("mode", &mode, .word)
     section.value("pooling", &pooling, .integer(1...3))
     section.value("defaultValue", &defaultValue, .number(-1000...1000))

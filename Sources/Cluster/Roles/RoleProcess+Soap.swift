@@ -15,9 +15,17 @@ extension RoleProcess {
     guard let upstream = plan.upstream else { throw StateError("soap.model is none; name a model of kind sum") }
     let store = try ReplicaStore(tables: upstream.tables, models: [upstream.model])
     let predictor = try Predictor(store: store, schema: configuration.eventSchema)
-    let entries = try EmbeddedStore(
-      directory: "\(directory)/embeddings", options: configuration.soap.storeOptions,
-      durable: configuration.cluster.durability == .epoch)
+    let entries: any FeatureStore =
+      switch configuration.soap.store {
+      case .embedded:
+        try EmbeddedStore(
+          directory: "\(directory)/embeddings", options: configuration.soap.storeOptions,
+          durable: configuration.cluster.durability == .epoch)
+      case .redis:
+        RedisStore(
+          host: configuration.soap.redisHost, port: configuration.soap.redisPort,
+          prefix: "guira:\(configuration.cluster.name):\(upstream.model.name)", options: configuration.soap.storeOptions)
+      }
     var soapOptions = configuration.soap.options(model: upstream.model.name, index: instance.index)
     // What a slow tower would do to readers (docs/user-modelling.md).
     if let text = ProcessInfo.processInfo.environment["GUIRA_SOAP_DELAY_MS"], let delay = Int(text) {
