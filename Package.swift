@@ -49,6 +49,7 @@ let package = Package(
     .systemLibrary(name: "CZeroMQ"),
     .systemLibrary(name: "CSnappy"),
     .systemLibrary(name: "COpenBLAS"),
+    .systemLibrary(name: "CHiredis"),
     .target(name: "CSimdJSON", linkerSettings: [.linkedLibrary("simdjson")]),
     .target(name: "CKernels"),
 
@@ -105,13 +106,20 @@ let package = Package(
     module("Ingesting", uses: ["Base", "Hosting", "Streams", hummingbird, nio("NIOCore"), logging, httpTypes]),
     tests("Ingesting", uses: ["Base", "Streams", logging]),
 
+    module(
+      "UserModeling",
+      uses: [
+        "Base", "CHiredis", "CKernels", "Hosting", "Journal", "Layers", "Serving", "Streams", "Wire", hummingbird,
+        nio("NIOCore"), logging,
+      ]),
+    tests("UserModeling", uses: ["Base", "Journal", "Layers", "Serving", "Streams", "Wire", logging]),
+
     // 4
     module(
       "Cluster",
       uses: [
         "Base", "CKernels", "Embeddings", "Ingesting", "Joining", "Layers", "Serving", "Sharding", "Streams", "Syncing",
-        "Training",
-        "Wire", logging, .product(name: "Yams", package: "Yams"),
+        "Training", "UserModeling", "Wire", logging, .product(name: "Yams", package: "Yams"),
       ]),
     tests("Cluster", uses: ["Base", "Embeddings", "Layers", "Streams", logging]),
 
@@ -120,17 +128,24 @@ let package = Package(
 
     // 5
     module(
+      "Experiments",
+      uses: [
+        "Base", "Cluster", "Embeddings", "Joining", "Layers", "Serving", "Sharding", "Streams", "Syncing", "Training",
+        "UserModeling", "Wire",
+      ]),
+    tests("Experiments", uses: ["Base", "Cluster", "Layers", "Streams"]),
+    module(
       "Benchmarking",
       uses: [
         "Base", "CKernels", "Cluster", "Embeddings", "Ingesting", "Joining", "Layers", "Serving", "Sharding", "Streams",
-        "Syncing", "Training", "Wire", logging,
+        "Syncing", "Training", "UserModeling", "Wire", logging,
       ]),
 
     // 6
     .executableTarget(
       name: "guira",
       dependencies: [
-        "Base", "Benchmarking", "CKernels", "Cluster", "Embeddings", "Serving", "Sharding", "Simulation", "Streams",
+        "Base", "Benchmarking", "CKernels", "Cluster", "Embeddings", "Experiments", "Serving", "Sharding", "Simulation", "Streams",
         "Syncing",
         .product(name: "ArgumentParser", package: "swift-argument-parser"), logging,
       ],

@@ -30,6 +30,9 @@ public struct BenchServer {
     case .predict:
       guard let port = endpoint.split(separator: ":").last.flatMap({ Int($0) }) else { return }
       try BenchModel.serve(port: port, seed: settings.seed)
+    case .users, .usersHTTP:
+      try BenchUsers.serve(settings, endpoint: endpoint, isHTTP: service == .usersHTTP, delay: .zero)
+    case .slowUsers: try BenchUsers.serve(settings, endpoint: endpoint, isHTTP: false, delay: .milliseconds(500))
     }
   }
 

@@ -47,6 +47,12 @@ public enum BenchService: String, Sendable, CaseIterable {
   case rows
   /// A replica that answers predictions.
   case predict
+  /// A user-modelling platform over ZeroMQ.
+  case users
+  /// The same with a compute centre that takes half a second more for every batch.
+  case slowUsers
+  /// The same over HTTP.
+  case usersHTTP
 }
 
 /// The settings of `guira bench pull` and `guira bench push`.

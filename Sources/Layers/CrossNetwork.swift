@@ -2,7 +2,7 @@
 // Source: Wang et al. 2021, "DCN V2", equation 1.
 
 /// x_{l+1} = x_0 ⊙ (W_l x_l + b_l) + x_l for each layer l, all x `[examples, width]`.
-struct CrossNetwork: Sendable {
+struct CrossNetwork: Extractor {
   private struct Layer: Sendable {
     let linear: Linear
     /// u_l = W_l x_l + b_l.
@@ -12,6 +12,7 @@ struct CrossNetwork: Sendable {
   }
 
   let width: Int
+  var outputs: Int { width }
   private let layers: [Layer]
   private let spare: Int
 
@@ -63,7 +64,7 @@ struct CrossNetwork: Sendable {
   ///
   /// With d the gradient of x_{l+1}: du_l = d ⊙ x_0, dx_0 += d ⊙ u_l, dx_l = d + du_l W_l.
   func backward(
-    _ gradient: inout [Float], x0: Span<Float>, examples: Int, dense: [[Float]], gradients: inout [[Float]],
+    _ gradient: inout [Float], x x0: Span<Float>, examples: Int, dense: [[Float]], gradients: inout [[Float]],
     scratch: inout Scratch, addingInputGradientTo dx0: inout [Float]
   ) {
     let count = examples * width

@@ -78,7 +78,7 @@ struct DeepCrossNetwork: ConfiguredModel {
     var dhs = dh.mutableSpan
     head.backwardInput(dz, examples: examples, dense: dense, to: &dhs)
     cross.backward(
-      &dc, x0: x.span, examples: examples, dense: dense, gradients: &denseGradients, scratch: &scratch,
+      &dc, x: x.span, examples: examples, dense: dense, gradients: &denseGradients, scratch: &scratch,
       addingInputGradientTo: &dx)
     perceptron.backward(
       &dh, x: x.span, examples: examples, dense: dense, gradients: &denseGradients, scratch: &scratch,

@@ -81,6 +81,7 @@ let modelTypes: [any ConfiguredModel.Type] = [
   DeepFactorizationMachine.self,
   DeepCrossNetwork.self,
   DeepLearningRecommendationModel.self,
+  ScalingUserModel.self,
   CountingModel.self,
 ]
 

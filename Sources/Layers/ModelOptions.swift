@@ -66,6 +66,10 @@ public struct ModelOptions: Sendable, Equatable {
   public var dropout: Float = 0
   /// Standard deviation of new embedding vectors; default 0.01: small beside learned values, yet not all equal.
   public var initialDeviation: Float = 0.01
+  /// The dense features it reads, in order; nil, the default, for all that events have.
+  public var denseFeatures: [String]?
+  /// The two towers of `sum`.
+  public var userModel = UserModelOptions()
 
   /// A model of a kind over features and tasks, everything else by default.
   public init(kind: String, features: [ModelFeature], tasks: [ModelTask]) {

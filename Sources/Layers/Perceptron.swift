@@ -4,7 +4,7 @@
 internal import Base
 
 /// Hidden layers over X `[examples, inputs]`; each keeps its output, which is all that ReLU and dropout need to go back.
-struct Perceptron: Sendable {
+struct Perceptron: Extractor {
   private struct Hidden: Sendable {
     let linear: Linear
     let norm: LayerNorm?

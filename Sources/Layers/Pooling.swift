@@ -10,6 +10,8 @@ internal import Glibc
 /// sum goes straight to the logits) and `vector` [dimension].
 struct Pooling: Sendable {
   private let features: [ModelFeature]
+  /// Per feature its column of the batch.
+  private let columns: [Int]
   private let biasWidth: Int
   private let dimension: Int
   private let deviation: Float
@@ -21,8 +23,13 @@ struct Pooling: Sendable {
   /// Per feature with attention the tensor of its query `[dimension]` and the slot of a, shape `[occurrences]`.
   private let attention: [(query: Int, weights: Int)?]
 
-  init(_ options: ModelOptions, biasWidth: Int, leading: Int = 0, appendsDense: Bool, plan: inout Plan) {
-    features = options.features
+  /// - Parameter only: the places of the features to combine among the model's; nil for all.
+  init(
+    _ options: ModelOptions, biasWidth: Int, leading: Int = 0, appendsDense: Bool, only: [Int]? = nil,
+    plan: inout Plan
+  ) {
+    columns = only ?? Array(options.features.indices)
+    features = columns.map { options.features[$0] }
     self.biasWidth = biasWidth
     dimension = options.dimension
     deviation = options.initialDeviation
@@ -56,7 +63,7 @@ struct Pooling: Sendable {
   ) {
     var biases = logits.mutableSpan
     for (index, feature) in features.enumerated() {
-      let column = batch.features[index]
+      let column = batch.features[columns[index]]
       let pulled = rows[column.table]
       let table = pulled.span
       let numbers = column.rows.span
@@ -95,7 +102,7 @@ struct Pooling: Sendable {
     scratch: inout Scratch, rowGradients: inout [[Float]], denseGradients: inout [[Float]]
   ) {
     for (index, feature) in features.enumerated() {
-      let column = batch.features[index]
+      let column = batch.features[columns[index]]
       if let attention = attention[index] {
         let weights = scratch.take(attention.weights, count: column.rows.count)
         scatterAttended(

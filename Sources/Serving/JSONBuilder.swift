@@ -1,14 +1,16 @@
 // Writes JSON objects without building them first; on top of Streams' texts and numbers.
 
-internal import Base
+package import Base
 internal import Streams
 
 /// Appends members and elements with their commas.
-struct JSONBuilder: ~Copyable {
+package struct JSONBuilder: ~Copyable {
+  package init() {}
+
   private var writer = ByteWriter(capacity: 1024)
   private var needsComma = false
 
-  consuming func finish() -> [UInt8] { writer.finish().array }
+  package consuming func finish() -> [UInt8] { writer.finish().array }
 
   private mutating func next() {
     if needsComma { writer.append(UInt8(ascii: ",")) }
@@ -29,57 +31,57 @@ struct JSONBuilder: ~Copyable {
     needsComma = true
   }
 
-  mutating func object(_ body: (inout JSONBuilder) -> Void) {
+  package mutating func object(_ body: (inout JSONBuilder) -> Void) {
     next()
     nest(UInt8(ascii: "{"), UInt8(ascii: "}"), body)
   }
 
-  mutating func object(_ name: String, _ body: (inout JSONBuilder) -> Void) {
+  package mutating func object(_ name: String, _ body: (inout JSONBuilder) -> Void) {
     next(name)
     nest(UInt8(ascii: "{"), UInt8(ascii: "}"), body)
   }
 
-  mutating func list(_ name: String, _ body: (inout JSONBuilder) -> Void) {
+  package mutating func list(_ name: String, _ body: (inout JSONBuilder) -> Void) {
     next(name)
     nest(UInt8(ascii: "["), UInt8(ascii: "]"), body)
   }
 
-  mutating func element(_ text: String) {
+  package mutating func element(_ text: String) {
     next()
     writer.append(quoted: text)
   }
 
-  mutating func element(_ number: Float) {
+  package mutating func element(_ number: Float) {
     next()
     writer.append(number: number)
   }
 
-  mutating func member(_ name: String, _ text: String) {
+  package mutating func member(_ name: String, _ text: String) {
     next(name)
     writer.append(quoted: text)
   }
 
-  mutating func member(_ name: String, _ flag: Bool) {
+  package mutating func member(_ name: String, _ flag: Bool) {
     next(name)
     writer.append(utf8: flag ? "true" : "false")
   }
 
-  mutating func member(_ name: String, _ number: Int64) {
+  package mutating func member(_ name: String, _ number: Int64) {
     next(name)
     writer.append(decimal: number)
   }
 
-  mutating func member(_ name: String, _ number: UInt64) {
+  package mutating func member(_ name: String, _ number: UInt64) {
     next(name)
     writer.append(decimal: number)
   }
 
-  mutating func member(_ name: String, _ number: Float) {
+  package mutating func member(_ name: String, _ number: Float) {
     next(name)
     writer.append(number: number)
   }
 
-  mutating func numbers(_ name: String, _ numbers: [Int64]) {
+  package mutating func numbers(_ name: String, _ numbers: [Int64]) {
     list(name) { list in
       for number in numbers {
         list.next()
@@ -89,7 +91,7 @@ struct JSONBuilder: ~Copyable {
   }
 
   /// A histogram's count and quantiles as members.
-  mutating func summary(_ histogram: Histogram) {
+  package mutating func summary(_ histogram: Histogram) {
     member("count", histogram.count)
     member("p50", histogram.quantile(0.5))
     member("p95", histogram.quantile(0.95))
@@ -100,14 +102,14 @@ struct JSONBuilder: ~Copyable {
 
 extension Reply {
   /// An answer whose body `build` writes.
-  static func json(_ status: Int = 200, _ build: (inout JSONBuilder) -> Void) -> Reply {
+  package static func json(_ status: Int = 200, _ build: (inout JSONBuilder) -> Void) -> Reply {
     var builder = JSONBuilder()
     build(&builder)
     return Reply(status: status, body: builder.finish())
   }
 
   /// `{"error": message}`, as both protocols have it.
-  static func error(_ status: Int, _ message: String) -> Reply {
+  package static func error(_ status: Int, _ message: String) -> Reply {
     json(status) { $0.object { $0.member("error", message) } }
   }
 }

@@ -49,7 +49,7 @@ struct ModelInput: Sendable {
   /// Per feature of the model its column.
   let columns: [Int]
   /// Per column its table, or nil.
-  let tableOfColumn: [Int?]
+  var tableOfColumn: [Int?]
   /// The dense columns with their widths, in schema order; none for a model without dense numbers.
   let dense: [(column: Int, width: Int)]
   /// The columns a request must have.
@@ -67,7 +67,7 @@ struct ModelInput: Sendable {
     }
     var dense: [(column: Int, width: Int)] = []
     if options.denseWidth > 0 {
-      for (column, feature) in schema.features.enumerated() {
+      for (column, feature) in schema.features.enumerated() where options.denseFeatures?.contains(feature.name) ?? true {
         if case .dense(let width) = feature.kind { dense.append((column, width)) }
       }
       let got = dense.reduce(0) { $0 + $1.width }

@@ -2,8 +2,8 @@
 
 internal import Base
 internal import HTTPTypes
-internal import Hummingbird
-internal import NIOCore
+package import Hummingbird
+package import NIOCore
 
 extension HTTPField.Name {
   static let inferenceHeaderLength = HTTPField.Name("Inference-Header-Content-Length")!
@@ -67,10 +67,17 @@ struct ReplicaRouter: Sendable {
   }
 
   private func body(of request: Request) async throws -> ByteBuffer {
+    try await request.plainBody(limit: service.predictor.bodyByteLimit)
+  }
+}
+
+extension Request {
+  /// The body, which must not be compressed and not larger than the limit.
+  package func plainBody(limit: Int) async throws -> ByteBuffer {
+    let request = self
     if let encoding = request.headers[.contentEncoding], encoding != "identity" {
       throw RequestError(status: 415, message: "Content-Encoding is '\(encoding)'; send the body uncompressed")
     }
-    let limit = service.predictor.bodyByteLimit
     let tooLarge = RequestError(status: 413, message: "the body is larger than the limit of \(limit) bytes")
     if let announced = request.headers[.contentLength].flatMap({ Int($0) }), announced > limit { throw tooLarge }
     do {
@@ -82,7 +89,7 @@ struct ReplicaRouter: Sendable {
 }
 
 /// A reply as Hummingbird wants it.
-private func response(_ reply: Reply) -> Response {
+package func response(_ reply: Reply) -> Response {
   var headers: HTTPFields = [.contentType: reply.contentType]
   if let count = reply.jsonByteCount { headers[.inferenceHeaderLength] = "\(count)" }
   return Response(
@@ -90,10 +97,12 @@ private func response(_ reply: Reply) -> Response {
 }
 
 /// Turns every error into a reply, and counts what was answered.
-private struct Accounting: RouterMiddleware {
+package struct Accounting: RouterMiddleware {
   let metrics: RequestMetrics
 
-  func handle(
+  package init(metrics: RequestMetrics) { self.metrics = metrics }
+
+  package func handle(
     _ request: Request, context: BasicRequestContext,
     next: (Request, BasicRequestContext) async throws -> Response
   ) async throws -> Response {
@@ -110,7 +119,7 @@ private struct Accounting: RouterMiddleware {
     let route = context.endpointPath ?? "none"
     metrics.answered(
       route: route, status: answer.status.code, nanoseconds: Clocks.monotonic() - begin,
-      isPrediction: route.hasSuffix("/infer") || route.hasSuffix(":predict"))
+      isPrediction: route.hasSuffix("/infer") || route.hasSuffix(":predict") || route.hasSuffix(":embed"))
     return answer
   }
 }

@@ -2,20 +2,34 @@
 // found and what was expected.
 
 /// A request that is refused, with its HTTP status.
-struct RequestError: Error, Equatable {
-  let status: Int
-  let message: String
+package struct RequestError: Error, Equatable {
+  package let status: Int
+  package let message: String
 
-  static func bad(_ message: String) -> RequestError { RequestError(status: 400, message: message) }
-  static func notFound(_ message: String) -> RequestError { RequestError(status: 404, message: message) }
-  static func unavailable(_ message: String) -> RequestError { RequestError(status: 503, message: message) }
+  package init(status: Int, message: String) {
+    self.status = status
+    self.message = message
+  }
+
+  package static func bad(_ message: String) -> RequestError { RequestError(status: 400, message: message) }
+  package static func notFound(_ message: String) -> RequestError { RequestError(status: 404, message: message) }
+  package static func unavailable(_ message: String) -> RequestError { RequestError(status: 503, message: message) }
 }
 
 /// The answer to a request.
-struct Reply: Sendable {
-  var status = 200
-  var contentType = "application/json"
-  var body: [UInt8]
+package struct Reply: Sendable {
+  package var status = 200
+  package var contentType = "application/json"
+  package var body: [UInt8]
   /// The bytes of JSON that come before binary tensors; nil when all is JSON.
-  var jsonByteCount: Int?
+  package var jsonByteCount: Int?
+
+  package init(
+    status: Int = 200, contentType: String = "application/json", body: [UInt8], jsonByteCount: Int? = nil
+  ) {
+    self.status = status
+    self.contentType = contentType
+    self.body = body
+    self.jsonByteCount = jsonByteCount
+  }
 }

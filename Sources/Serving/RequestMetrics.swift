@@ -1,15 +1,15 @@
 // Counts of what a replica has answered, and the Prometheus text that shows them beside what it holds.
 
-internal import Base
+package import Base
 internal import Synchronization
 
 /// Counters of one server; any thread may add to them.
-final class RequestMetrics: Sendable {
-  struct Totals: Sendable {
+package final class RequestMetrics: Sendable {
+  package struct Totals: Sendable {
     /// Answers by route and status.
-    var answers: [Key: UInt64] = [:]
+    package var answers: [Key: UInt64] = [:]
     /// Microseconds from a prediction request's head to its answer.
-    var latency = Histogram()
+    package var latency = Histogram()
     var candidates: UInt64 = 0
     /// Requests in which no id had a row.
     var defaultRowsOnly: UInt64 = 0
@@ -20,16 +20,18 @@ final class RequestMetrics: Sendable {
     var refused: UInt64 { answers.reduce(0) { $0 + ($1.key.status >= 400 ? $1.value : 0) } }
   }
 
-  struct Key: Hashable, Sendable {
-    var route: String
-    var status: Int
+  package struct Key: Hashable, Sendable {
+    package var route: String
+    package var status: Int
   }
 
   private let state = Mutex(Totals())
 
-  func totals() -> Totals { state.withLock { $0 } }
+  package init() {}
 
-  func answered(route: String, status: Int, nanoseconds: Int64, isPrediction: Bool) {
+  package func totals() -> Totals { state.withLock { $0 } }
+
+  package func answered(route: String, status: Int, nanoseconds: Int64, isPrediction: Bool) {
     state.withLock { totals in
       totals.answers[Key(route: route, status: status), default: 0] += 1
       if isPrediction { totals.latency.record(nanoseconds / 1000) }
@@ -97,25 +99,27 @@ final class RequestMetrics: Sendable {
 }
 
 /// Writes metric families.
-struct PrometheusText {
-  private(set) var text = ""
+package struct PrometheusText {
+  package private(set) var text = ""
   private var name = ""
 
-  mutating func family(_ name: String, _ type: String, _ help: String, _ samples: (inout PrometheusText) -> Void) {
+  package init() {}
+
+  package mutating func family(_ name: String, _ type: String, _ help: String, _ samples: (inout PrometheusText) -> Void) {
     self.name = name
     text += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n"
     samples(&self)
   }
 
-  mutating func sample(_ labels: String, _ value: String, suffix: String = "") {
+  package mutating func sample(_ labels: String, _ value: String, suffix: String = "") {
     text += labels.isEmpty ? "\(name)\(suffix) \(value)\n" : "\(name)\(suffix){\(labels)} \(value)\n"
   }
 
-  mutating func value(_ name: String, _ type: String, _ help: String, _ value: String) {
+  package mutating func value(_ name: String, _ type: String, _ help: String, _ value: String) {
     family(name, type, help) { $0.sample("", value) }
   }
 
-  mutating func histogram(
+  package mutating func histogram(
     _ name: String, _ help: String, _ histogram: Histogram, unitsPerSecond: Double, bounds: [Double]
   ) {
     family(name, "histogram", help) {
@@ -128,7 +132,7 @@ struct PrometheusText {
     }
   }
 
-  static func escaped(_ label: String) -> String {
+  package static func escaped(_ label: String) -> String {
     var escaped = ""
     for character in label {
       switch character {

@@ -153,7 +153,7 @@ public struct CheckpointRestore {
 
 extension ShardCore {
   /// Goes on with epochs that nobody has seen, from other positions where those are given.
-  fileprivate mutating func beginAnew(after epoch: UInt64, _ skipTo: SkipTo) {
+  public mutating func beginAnew(after epoch: UInt64, _ skipTo: SkipTo) {
     openEpoch = epoch + 1
     durableEpoch = epoch
     oldestRetained = openEpoch

@@ -113,12 +113,14 @@ public struct EventReplayer {
   /// Replays all events and closes them with a last watermark; blocks the calling thread until then.
   /// - Parameters:
   ///   - next: the next event, nil at the end.
+  ///   - complete: fills in what is known only when an impression is served; called for each chunk.
   ///   - predict: predictions for a chunk of impressions, one per impression, nil where none was answered.
   ///   - mayContinue: asked between chunks; while false the replay waits.
   ///   - isCancelled: asked between chunks; the replay ends without the last watermark when true.
   ///   - report: called with the progress, about ten times a second.
   public mutating func run(
-    next: () throws(StreamError) -> Event?, predict: ([Impression]) -> [ServedPrediction?],
+    next: () throws(StreamError) -> Event?, complete: (inout [Event]) -> Void = { _ in },
+    predict: ([Impression]) -> [ServedPrediction?],
     mayContinue: () -> Bool = { true }, isCancelled: () -> Bool = { false },
     report: (ReplayProgress) -> Void = { _ in }
   ) throws(StreamError) -> ReplayProgress {
@@ -155,6 +157,7 @@ public struct EventReplayer {
           progress.wasCancelled = true
           break
         }
+        complete(&chunk)
         try send(chunk, predict)
       }
       let reached = min(pacer.eventTime(at: now) ?? .min, waiting?.event.time ?? .min)

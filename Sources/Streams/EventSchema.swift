@@ -30,6 +30,8 @@ public struct FeatureSpec: Equatable, Sendable, Codable {
   public var name: String
   /// What its values are.
   public var kind: FeatureKind
+  /// Whether it is filled in when an impression is served, so that datasets need not have it; not encoded.
+  public var isServed = false
 
   /// A feature from its parts.
   public init(name: String, kind: FeatureKind = .id) {

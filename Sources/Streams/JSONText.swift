@@ -107,7 +107,7 @@ package enum JSONFault: Error, Equatable {
   }
 
   /// XXH3-64 of a text token.
-  func hash(of token: JSONToken, seed: UInt64 = 0) -> UInt64 { Hashing.xxh3(bytes(of: token), seed: seed) }
+  package func hash(of token: JSONToken, seed: UInt64 = 0) -> UInt64 { Hashing.xxh3(bytes(of: token), seed: seed) }
 
   /// The text of a text token.
   package func string(of token: JSONToken) -> String {

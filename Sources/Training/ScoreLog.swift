@@ -97,7 +97,15 @@ public struct ScoreLog: ~Copyable {
     if whole == 0 { beginFile() }
   }
 
-  deinit { close(descriptor) }
+  /// A log that keeps nothing: for runs whose quality is worked out elsewhere.
+  public init(discarding tasks: Int) {
+    descriptor = -1
+    path = ""
+    self.tasks = tasks
+    keep = nil
+  }
+
+  deinit { if descriptor >= 0 { close(descriptor) } }
 
   private static func open(_ path: String, keeping bytes: Int) throws(FileError) -> Int32 {
     let descriptor = unsafe Glibc.open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
@@ -152,6 +160,7 @@ public struct ScoreLog: ~Copyable {
   /// Hands what was added to the kernel: from then on it survives the end of the process.
   public mutating func flush() throws(FileError) {
     guard pending.count > 0 else { return }
+    guard descriptor >= 0 else { return pending.clear() }
     try Files.write(pending.written, to: descriptor, path: path)
     pending.clear()
     if let keep, size >= max(1, keep / Self.files) { try turnOver(keep: keep) }

@@ -99,7 +99,8 @@ struct TrainingBatch {
     }
     var dense: [Float] = []
     let widths = options.schema.features.indices.filter {
-      if case .dense = options.schema.features[$0].kind { true } else { false }
+      guard case .dense = options.schema.features[$0].kind else { return false }
+      return options.model.denseFeatures?.contains(options.schema.features[$0].name) ?? true
     }
     if !widths.isEmpty, options.model.denseWidth > 0 {
       for example in examples.indices {

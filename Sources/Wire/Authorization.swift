@@ -27,7 +27,7 @@ extension Opcode {
     case .blocksSince: role == .sync
     case .forget, .digest, .inspect, .checkpoint, .publish, .versions, .pin, .resume: role == .operator
     case .follow: role == .replica
-    case .rows: role == .application || role == .operator
+    case .rows, .embed: role == .application || role == .operator
     // Servers send these; nobody asks for them.
     case .durable, .version: false
     }

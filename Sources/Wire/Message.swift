@@ -69,6 +69,8 @@ public enum Opcode: UInt16, Sendable, CaseIterable {
   case resume = 37
   /// Asks a replica for rows by id.
   case rows = 48
+  /// Asks the user-modelling platform for user embeddings.
+  case embed = 49
 }
 
 /// The 16 bytes a message begins with.

@@ -17,7 +17,7 @@ public enum NumberType: UInt16, Sendable, CaseIterable {
   /// Bytes of one number.
   public var byteCount: Int { self == .float32 ? 4 : 2 }
 
-  init(wire raw: UInt32) throws(DecodeError) {
+  package init(wire raw: UInt32) throws(DecodeError) {
     guard let type = UInt16(exactly: raw).flatMap(NumberType.init(rawValue:)) else {
       throw .invalid(field: Self.fieldName, value: "\(raw)", expected: "0 (float32) or 1 (float16)")
     }
@@ -49,7 +49,7 @@ extension ByteWriter {
 
 extension ByteReader {
   /// The next `count` numbers of a type as float32: in place, or widened.
-  mutating func numbers(_ type: NumberType, count: Int) throws(DecodeError) -> View<Float> {
+  package mutating func numbers(_ type: NumberType, count: Int) throws(DecodeError) -> View<Float> {
     guard type == .float16 else { return try view(Float.self, count: count) }
     let halves = try view(UInt16.self, count: count)
     var wide = ByteWriter(capacity: count * 4)

@@ -21,7 +21,7 @@ struct Bench: ParsableCommand {
       """,
     subcommands: [
       BenchTable.self, BenchPull.self, BenchPush.self, BenchCheckpoint.self, BenchRecovery.self, BenchTrain.self,
-      BenchSync.self, BenchServe.self, BenchJoin.self, BenchServer.self,
+      BenchSync.self, BenchServe.self, BenchUsers.self, BenchJoin.self, BenchServer.self,
     ])
 }
 

@@ -20,7 +20,7 @@ import Glibc
       """,
     subcommands: [
       Up.self, Init.self, Status.self, Events.self, Checkpoint.self, Explain.self, Forget.self, Keys.self, Config.self,
-      Bench.self, Simulate.self,
+      Bench.self, Simulate.self, ExperimentCommand.self,
     ] + roleCommands)
 
   static func main() {

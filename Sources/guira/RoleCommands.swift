@@ -9,6 +9,7 @@ import Logging
 /// The roles as subcommands.
 let roleCommands: [any ParsableCommand.Type] = [
   ShardCommand.self, IngestCommand.self, JoinerCommand.self, TrainerCommand.self, SyncCommand.self, ReplicaCommand.self,
+  SoapCommand.self,
 ]
 
 struct RoleOptions: ParsableArguments {
@@ -128,4 +129,12 @@ struct ReplicaCommand: ParsableCommand {
     discussion: "Example:\n  guira replica --config cluster.yaml --state /var/lib/guira --index 0")
   @OptionGroup var options: RoleOptions
   func run() throws { try options.run(.replica) }
+}
+
+struct SoapCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "soap", abstract: "Runs one process that keeps user embeddings fresh and answers them.",
+    discussion: "Example:\n  guira soap --config cluster.yaml --state /var/lib/guira --index 0")
+  @OptionGroup var options: RoleOptions
+  func run() throws { try options.run(.soap) }
 }

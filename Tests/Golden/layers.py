@@ -147,10 +147,7 @@ def model(function, width, combiner):
     return [logits, losses] + [t.grad for t in p.tensors] + [t.grad for t in tables]
 
 
-def mixer():
-    tokens, channels = 3, 5
-    p = Parameters()
-
+def mixer_block(p, tokens, channels, token_hidden, channel_hidden):
     def step(width, hidden):
         scale, shift = p(channels), p(channels)
         inner, outer = (p(hidden, width), p(hidden)), (p(width, hidden), p(width))
@@ -158,11 +155,22 @@ def mixer():
         mix = lambda x: functional.linear(functional.gelu(functional.linear(x, *inner)), *outer)
         return normal, mix
 
-    token_norm, token_mix = step(tokens, 4)
-    channel_norm, channel_mix = step(channels, 6)
+    token_norm, token_mix = step(tokens, token_hidden)
+    channel_norm, channel_mix = step(channels, channel_hidden)
+
+    def run(x):
+        u = x + token_mix(token_norm(x).transpose(1, 2)).transpose(1, 2)
+        return u + channel_mix(channel_norm(u))
+
+    return run
+
+
+def mixer():
+    tokens, channels = 3, 5
+    p = Parameters()
+    run = mixer_block(p, tokens, channels, 4, 6)
     x = fill(EXAMPLES * tokens * channels, 300, 1).reshape(EXAMPLES, tokens, channels).requires_grad_()
-    u = x + token_mix(token_norm(x).transpose(1, 2)).transpose(1, 2)
-    y = u + channel_mix(channel_norm(u))
+    y = run(x)
     (y * fill(y.numel(), 301).reshape(y.shape)).sum().backward()
     return [y, x.grad] + [t.grad for t in p.tensors]
 
@@ -191,16 +199,17 @@ def write(name, arrays):
     print("  ]")
 
 
-print(f"// Written by Tests/Golden/layers.py with PyTorch {torch.__version__.split('+')[0]} in float64; do not edit.\n")
-print("enum Golden {")
-write("logistic", model(logistic, TASKS, "mean"))
-write("fm", model(fm, TASKS + TASKS * K, "mean"))
-write("deepfm", model(deepfm, TASKS + K, "mean"))
-write("dcn", model(dcn, K, "attention"))
-write("dlrm", model(dlrm, K, "attention"))
-write("mixer", mixer())
-write("sgd", optimizer(lambda p: torch.optim.SGD(p, lr=0.1)))
-write("adagrad", optimizer(lambda p: torch.optim.Adagrad(p, lr=0.1, initial_accumulator_value=0.1, eps=1e-8)))
-write("adam", optimizer(lambda p: torch.optim.Adam(p, lr=0.1)))
-write("adamw", optimizer(lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.2)))
-print("}")
+if __name__ == "__main__":
+    print(f"// Written by Tests/Golden/layers.py with PyTorch {torch.__version__.split('+')[0]} in float64; do not edit.\n")
+    print("enum Golden {")
+    write("logistic", model(logistic, TASKS, "mean"))
+    write("fm", model(fm, TASKS + TASKS * K, "mean"))
+    write("deepfm", model(deepfm, TASKS + K, "mean"))
+    write("dcn", model(dcn, K, "attention"))
+    write("dlrm", model(dlrm, K, "attention"))
+    write("mixer", mixer())
+    write("sgd", optimizer(lambda p: torch.optim.SGD(p, lr=0.1)))
+    write("adagrad", optimizer(lambda p: torch.optim.Adagrad(p, lr=0.1, initial_accumulator_value=0.1, eps=1e-8)))
+    write("adam", optimizer(lambda p: torch.optim.Adam(p, lr=0.1)))
+    write("adamw", optimizer(lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.2)))
+    print("}")

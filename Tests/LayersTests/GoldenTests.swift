@@ -25,6 +25,26 @@ import Testing
     ("dcn", .attention, Golden.dcn), ("dlrm", .attention, Golden.dlrm),
   ])
   func `logits, losses and gradients of a model`(kind: String, combiner: Combiner, golden: [[Float]]) throws {
+    let (names, ours) = try worked(kind, combiner)
+    #expect(ours.count == golden.count)
+    for (name, pair) in zip(names, zip(ours, golden)) { expectClose(pair.0, pair.1, "\(kind) \(name)") }
+  }
+
+  @Test func `logits, losses and gradients of the user model`() throws {
+    let (names, ours) = try worked("sum", .attention)
+    for (name, pair) in zip(names[..<2], zip(ours, Golden.sum)) { expectClose(pair.0, pair.1, name) }
+    for (index, gradient) in ours[2..<ours.count - 3].enumerated() {
+      let product = zip(gradient, fill(gradient.count, 500 + index)).reduce(0) { $0 + Double($1.0) * Double($1.1) }
+      expectClose([Float(product)], [Golden.sum[2][index]], names[2 + index])
+    }
+    #expect(Golden.sum[2].count == ours.count - 5)
+    for (name, pair) in zip(names.suffix(3), zip(ours.suffix(3), Golden.sum[3...])) {
+      expectClose(pair.0, pair.1, name)
+    }
+  }
+
+  /// Logits, losses, and the gradients of all tensors and tables, with their names.
+  func worked(_ kind: String, _ combiner: Combiner) throws -> (names: [String], values: [[Float]]) {
     var options = ModelOptions(
       kind: kind,
       features: [
@@ -37,6 +57,12 @@ import Testing
     options.bottom = [5]
     options.crossLayers = 2
     options.layerNorm = kind == "deepfm"
+    options.userModel.features = ["user", "last_items"]
+    options.userModel.dense = [1..<2]
+    options.userModel.embeddingDimension = 8
+    options.userModel.userTokens = [2]
+    options.userModel.mixTokens = [2]
+    options.userModel.mixtures = 2
     let model = try makeModel(options)
     let rows = (0..<3).map { fill(4 * model.rowWidth(table: $0), 100 + $0) }
     let dense = model.denseTensors.enumerated().map { fill($1.count, $0) }
@@ -60,9 +86,7 @@ import Testing
       batch, rows: rows, dense: dense, logitGradients: logitGradients, scratch: &scratch,
       rowGradients: &rowGradients, denseGradients: &denseGradients)
     let names = ["logits", "losses"] + model.denseTensors.map(\.name) + (0..<3).map { "table \($0)" }
-    let ours = [logits, losses.map { Float($0) }] + denseGradients + rowGradients
-    #expect(ours.count == golden.count)
-    for (name, pair) in zip(names, zip(ours, golden)) { expectClose(pair.0, pair.1, "\(kind) \(name)") }
+    return (names, [logits, losses.map { Float($0) }] + denseGradients + rowGradients)
   }
 
   @Test func `a mixer block and its gradients`() {

@@ -28,6 +28,12 @@ struct Problem {
     options.denseWidth = denseWidth
     options.hidden = [6, 5]
     options.bottom = [5]
+    options.userModel.features = ["user", "last_items"]
+    options.userModel.dense = denseWidth > 0 ? [1..<2] : []
+    options.userModel.embeddingDimension = 2 * dimension
+    options.userModel.userTokens = [2]
+    options.userModel.mixTokens = [2, 2]
+    options.userModel.mixtures = 2
     adjust(&options)
     let model = try makeModel(options)
     self.model = model

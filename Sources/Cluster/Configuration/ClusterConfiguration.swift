@@ -33,6 +33,8 @@ public struct ClusterConfiguration: Sendable, Equatable, Settings {
   public var sync = SyncSettings()
   /// The processes that answer predictions.
   public var replicas = ReplicasSettings()
+  /// The processes that keep user embeddings.
+  public var soap = SoapSettings()
   /// Who may talk to the cluster.
   public var security = SecuritySettings()
 
@@ -52,6 +54,7 @@ public struct ClusterConfiguration: Sendable, Equatable, Settings {
     section.section("streams", &streams)
     section.section("sync", &sync)
     section.section("replicas", &replicas)
+    section.section("soap", &soap)
     section.section("security", &security)
   }
 

@@ -16,6 +16,7 @@ extension ClusterConfiguration {
     checkShapes(binding)
     checkTimes(binding)
     checkAddresses(binding)
+    checkSoap(binding)
   }
 
   private func checkUnique(_ names: [String], _ key: String, _ binding: Binding) {

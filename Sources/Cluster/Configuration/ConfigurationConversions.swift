@@ -9,7 +9,11 @@ extension ClusterConfiguration {
   /// The features and tasks of the events, in the order of the file.
   public var eventSchema: EventSchema {
     EventSchema(
-      features: features.map { FeatureSpec(name: $0.name, kind: $0.kind) },
+      features: features.map {
+        var spec = FeatureSpec(name: $0.name, kind: $0.kind)
+        spec.isServed = soap.model != nil && $0.name == soap.feature
+        return spec
+      },
       tasks: tasks.map { task in
         TaskSpec(
           name: task.name, positiveActions: task.positive, closingActions: task.closing,
@@ -40,9 +44,16 @@ extension ClusterConfiguration {
   public func modelOptions(of model: ModelSettings) -> ModelOptions {
     let tables = tableNames(of: model)
     var denseWidth = 0
+    var denseFeatures: [String] = []
+    var users = model.users.options
     var read: [ModelFeature] = []
     for feature in features(of: model) {
-      if case .dense(let width) = feature.kind { denseWidth += width }
+      if case .dense(let width) = feature.kind {
+        if users.features.contains(feature.name) { users.dense.append(denseWidth..<denseWidth + width) }
+        users.features.removeAll { $0 == feature.name }
+        denseWidth += width
+        denseFeatures.append(feature.name)
+      }
       guard let table = feature.tableName.flatMap({ tables.firstIndex(of: $0) }) else { continue }
       read.append(
         ModelFeature(name: feature.name, table: table, combiner: Combiner(rawValue: feature.combiner.rawValue) ?? .sum))
@@ -52,6 +63,8 @@ extension ClusterConfiguration {
       tasks: tasks(of: model).map { ModelTask(name: $0.name, weight: Float($0.weight)) })
     options.dimension = model.dimension
     options.denseWidth = denseWidth
+    options.denseFeatures = denseFeatures
+    options.userModel = users
     options.hidden = model.hidden
     options.bottom = model.bottom
     options.crossLayers = model.crossLayers

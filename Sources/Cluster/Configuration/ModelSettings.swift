@@ -14,6 +14,9 @@ public struct ModelSettings: Sendable, Equatable, Settings {
     case dcn
     /// Dot products of all vectors, then hidden layers; dense numbers have layers of their own.
     case dlrm
+    /// The user model: a user tower that ends in a few embeddings, and a mix tower that reads them and all that is not the
+    /// user's (docs/user-modelling.md).
+    case sum
     /// Learns nothing and adds up exactly: shows that no update is lost or applied twice (docs/chaos.md).
     case counting
   }
@@ -54,6 +57,8 @@ public struct ModelSettings: Sendable, Equatable, Settings {
   ///
   /// Default 0.01: small beside learned values, yet not all equal.
   public var initialDeviation = 0.01
+  /// The two towers of `sum`.
+  public var users = UserModelSettings()
   /// How rows learn.
   public var optimizer = OptimizerSettings()
   /// How dense tensors (biases, layers) learn.
@@ -92,6 +97,7 @@ public struct ModelSettings: Sendable, Equatable, Settings {
     section.value("layerNorm", &layerNorm, .flag)
     section.value("dropout", &dropout, .number(0...0.99))
     section.value("initialDeviation", &initialDeviation, .number(0...10))
+    section.section("users", &users)
     section.section("optimizer", &optimizer)
     section.section("denseOptimizer", &denseOptimizer)
     section.value("batchSize", &batchSize, .integer(1...65_536))

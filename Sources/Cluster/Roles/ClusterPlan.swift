@@ -127,6 +127,19 @@ public struct ClusterPlan: Sendable {
     }
   }
 
+  /// What the user-modelling platform holds: the upstream model, and the tables it reads, in the order of its own numbers;
+  /// nil when there is no such model.
+  public var upstream: (tables: [ReplicaTableOptions], model: ServedModelOptions)? {
+    guard let name = configuration.soap.model, let model = models.first(where: { $0.settings.name == name }) else {
+      return nil
+    }
+    let all = replicaTables
+    return (
+      model.tableIndex.map { all[$0] },
+      ServedModelOptions(name: name, model: model.options, negativeRates: model.negativeRates)
+    )
+  }
+
   /// The models a replica serves; their features name the replica's tables by number.
   public var servedModels: [ServedModelOptions] {
     models.map { model in

@@ -108,11 +108,12 @@ final class ReplaySession {
     let actions = try sinks(.actions, configuration.streams.actions.partitions)
     var replayer = EventReplayer(options: options, impressions: impressions, actions: actions)
     let client = predictedShare > 0 ? predictionClient(schema) : nil
+    let vectors = try plan.upstream == nil ? nil : UserVectorFiller(configuration, endpoints, context)
     let gate = BacklogGate(configuration, root: paths.root, models: plan.models.map(\.settings.name))
     began = Clocks.monotonic()
     let board = board
     progress = try replayer.run(
-      next: { () throws(StreamError) in try input.next() },
+      next: { () throws(StreamError) in try input.next() }, complete: { chunk in vectors?.fill(&chunk) },
       predict: { chunk in client?.predict(chunk.map(\.features)) ?? chunk.map { _ in nil } },
       mayContinue: { gate.isOpen(impressions: impressions, actions: actions) }, isCancelled: isCancelled,
       report: { progress in
@@ -121,6 +122,10 @@ final class ReplaySession {
         status.counters[StatusKey.impressionsPerSecond] = board.rate("impressions", Double(progress.impressions))
         status.counters[StatusKey.predictionsPerSecond] = board.rate("answered", Double(progress.answered))
         status.counters["fraction"] = input.fraction
+        if let vectors {
+          status.counters["userVectors"] = Double(vectors.filled)
+          status.counters["userVectorsMissing"] = Double(vectors.missing)
+        }
         board.post(status)
       })
     tellFaults(of: input)

@@ -2,13 +2,13 @@
 
 internal import Base
 internal import Layers
-internal import Serving
+public import Serving
 internal import Synchronization
-internal import Syncing
+public import Syncing
 internal import Wire
 
 /// Applies versions to a `ReplicaStore`.
-final class ReplicaTarget: VersionTarget, Sendable {
+public final class ReplicaTarget: VersionTarget, Sendable {
   private let store: ReplicaStore
   private let tableIndex: [String: Int]
   /// By model: the full names of its tensors in order.
@@ -16,19 +16,28 @@ final class ReplicaTarget: VersionTarget, Sendable {
   private let tensorCounts: [String: Int]
   private let tensors = Mutex<[String: [Float]]>([:])
 
-  init(_ plan: ClusterPlan, store: ReplicaStore) {
+  /// A target that has taken nothing yet.
+  ///
+  /// - Parameter tables: the names of the store's tables, in order; nil for all of the cluster's.
+  public init(_ plan: ClusterPlan, store: ReplicaStore, tables: [String]? = nil) {
     self.store = store
-    tableIndex = Dictionary(uniqueKeysWithValues: plan.tables.enumerated().map { ($1.name, $0) })
+    let names = tables ?? plan.tables.map(\.name)
+    tableIndex = Dictionary(uniqueKeysWithValues: names.enumerated().map { ($1, $0) })
     tensorCounts = Dictionary(uniqueKeysWithValues: plan.tensors.map { ($0.tensor.name, $0.tensor.count) })
-    tensorsOfModel = plan.models.map { model in
+    let served = Set(store.modelNames)
+    tensorsOfModel = plan.models.filter { served.contains($0.settings.name) }.map { model in
       (model.settings.name, model.tensorIndex.map { plan.tensors[$0].tensor.name })
     }
   }
 
-  func beginBase() { store.beginBase() }
-  func abandonBase() { store.abandonBase() }
+  /// Begins a base in the store.
+  public func beginBase() { store.beginBase() }
 
-  func apply(_ change: TableChange, of version: VersionContent) throws {
+  /// Leaves the store as it was before the base.
+  public func abandonBase() { store.abandonBase() }
+
+  /// Applies rows and removals of a table that this replica has.
+  public func apply(_ change: TableChange, of version: VersionContent) throws {
     // A table the configuration of this replica does not have is another model's: nothing here reads it.
     guard let table = tableIndex[change.table] else { return }
     let width = store.tableOptions[table].defaultRow.count
@@ -42,7 +51,8 @@ final class ReplicaTarget: VersionTarget, Sendable {
     try store.apply(table: table, ids: change.ids.span, weights: change.weights.span)
   }
 
-  func setDense(_ changes: [TensorChange]) throws {
+  /// Gives each model its dense tensors as soon as all of them are known.
+  public func setDense(_ changes: [TensorChange]) throws {
     for change in changes {
       guard let count = tensorCounts[change.name], count != change.values.count else { continue }
       throw VersionMismatch(
@@ -60,12 +70,14 @@ final class ReplicaTarget: VersionTarget, Sendable {
     }
   }
 
-  func commitBase(_ version: VersionContent) throws {
+  /// Serves the base.
+  public func commitBase(_ version: VersionContent) throws {
     try store.commitBase(Self.info(version))
     recordServable(version)
   }
 
-  func publish(_ version: VersionContent) throws {
+  /// Serves the version.
+  public func publish(_ version: VersionContent) throws {
     try store.publish(Self.info(version))
     recordServable(version)
   }

@@ -95,6 +95,7 @@ public struct RoleProcess: Sendable {
       case .joiner: try runJoiner(board)
       case .sync: try runSync(board)
       case .replica: try runReplica(board)
+      case .soap: try runSoap(board)
       case .player, .supervisor:
         throw StateError("'\(instance.role.rawValue)' is part of `guira up`, not a process of its own")
       }

@@ -52,7 +52,8 @@ public struct ClusterKeys: Sendable {
     case .shard: .shard
     case .trainer: .trainer
     case .sync: .sync
-    case .replica: .replica
+    // It follows sync as replicas do.
+    case .replica, .soap: .replica
     case .ingest, .joiner: nil
     case .player, .supervisor: .operator
     }

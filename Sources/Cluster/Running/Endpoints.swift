@@ -12,6 +12,9 @@ public struct Endpoints: Sendable, Equatable {
   private let shardCount: Int
   private let trainerCount: Int
   private let replicaCount: Int
+  private let soapCount: Int
+  private let soapHost: String
+  private let soapPort: Int
   private let httpHost: String
   private let httpPort: Int
   /// Where ipc sockets lie; unused with tcp.
@@ -27,6 +30,9 @@ public struct Endpoints: Sendable, Equatable {
     shardCount = configuration.shards.count
     trainerCount = configuration.trainers.count
     replicaCount = configuration.replicas.count
+    soapCount = configuration.soapCount
+    soapHost = configuration.soap.host
+    soapPort = configuration.soap.port
     httpHost = configuration.replicas.host
     httpPort = configuration.replicas.port
     self.socketDirectory = socketDirectory
@@ -52,11 +58,22 @@ public struct Endpoints: Sendable, Equatable {
     address(RoleInstance(.replica, index), port: 2 + shardCount + trainerCount + index)
   }
 
+  /// Where process `index` of user modelling answers applications.
+  public func soap(_ index: Int) -> String {
+    address(RoleInstance(.soap, index), port: 2 + shardCount + trainerCount + replicaCount + index)
+  }
+
+  /// The address process `index` of user modelling answers HTTP on, `host` and `port`.
+  public func http(soap index: Int) -> (host: String, port: Int) {
+    (soapHost, peers == nil ? soapPort + index : soapPort)
+  }
+
   /// Which instance serves at each endpoint that messages go to.
   var servers: [String: String] {
     var servers = [sync: RoleInstance(.sync).directoryName]
     for index in 0..<shardCount { servers[shard(index)] = RoleInstance(.shard, index).directoryName }
     for index in 0..<replicaCount { servers[replica(index)] = RoleInstance(.replica, index).directoryName }
+    for index in 0..<soapCount { servers[soap(index)] = RoleInstance(.soap, index).directoryName }
     return servers
   }
 
@@ -91,6 +108,7 @@ public struct Endpoints: Sendable, Equatable {
   /// How many ports a cluster takes from `basePort` on with tcp.
   static func portCount(of configuration: ClusterConfiguration) -> Int {
     2 + configuration.shards.count + configuration.trainers.count + configuration.replicas.count
+      + configuration.soapCount
   }
 
   /// Every TCP port the cluster listens on, and what for.
@@ -99,6 +117,9 @@ public struct Endpoints: Sendable, Equatable {
   ) -> [(host: String, port: Int, use: String, key: String)] {
     var ports = (0..<configuration.replicas.count).map { index in
       (configuration.replicas.host, configuration.replicas.port + index, "HTTP of replica \(index)", "replicas.port")
+    }
+    ports += (0..<configuration.soapCount).map { index in
+      (configuration.soap.host, configuration.soap.port + index, "HTTP of soap \(index)", "soap.port")
     }
     if let port = configuration.ingest.port { ports.append((configuration.ingest.host, port, "ingest", "ingest.port")) }
     if configuration.cluster.transport == .tcp {

@@ -14,6 +14,8 @@ public enum Role: String, Codable, CaseIterable, Sendable, Comparable {
   case sync
   /// Answers predictions.
   case replica
+  /// Keeps user embeddings fresh and answers them.
+  case soap
   /// Holds rows and dense tensors.
   case shard
   /// Starts, restarts and stops the others; part of `guira up`.
@@ -30,8 +32,9 @@ public enum Role: String, Codable, CaseIterable, Sendable, Comparable {
     case .trainer: 3
     case .sync: 4
     case .replica: 5
-    case .shard: 6
-    case .supervisor: 7
+    case .soap: 6
+    case .shard: 7
+    case .supervisor: 8
     }
   }
 }
@@ -65,10 +68,14 @@ extension ClusterConfiguration {
     cluster.transport == .inproc ? instances.filter { $0.role != .shard } : instances
   }
 
+  /// How many processes of user modelling there are.
+  var soapCount: Int { soap.model == nil ? 0 : soap.count }
+
   /// The roles, in the order of their start.
   public var instances: [RoleInstance] {
     (0..<shards.count).map { RoleInstance(.shard, $0) } + [RoleInstance(.sync)]
       + (0..<replicas.count).map { RoleInstance(.replica, $0) }
+      + (0..<soapCount).map { RoleInstance(.soap, $0) }
       + (0..<trainers.count).map { RoleInstance(.trainer, $0) } + [RoleInstance(.joiner)]
       + (ingest.port == nil ? [] : [RoleInstance(.ingest)])
   }

@@ -1,0 +1,261 @@
+// `guira bench users`: what one process of the user-modelling platform answers, over ZeroMQ and HTTP, with its compute centre at
+// work beside it and slowed down. Servers are processes of their own.
+
+internal import Base
+internal import CKernels
+internal import Foundation
+internal import Glibc
+internal import Layers
+internal import Logging
+internal import Serving
+internal import Streams
+internal import UserModeling
+internal import Wire
+
+/// What `guira bench users` runs with.
+public struct UsersBenchmarkSettings: Sendable, Equatable {
+  /// Users with embeddings.
+  public var users = 100_000
+  /// Embeddings per user, of 96 numbers each.
+  public var embeddings = 2
+  /// Users per request over ZeroMQ.
+  public var batch = 50
+  /// Requests under way at a time.
+  public var inFlight = 8
+  /// Seconds of one run.
+  public var seconds = 2.0
+  /// Runs of each kind.
+  public var runs = 5
+  /// The seed of everything.
+  public var seed: UInt64 = 1
+
+  /// The defaults.
+  public init() {}
+}
+
+/// Measures what a platform answers.
+public struct UsersBenchmark {
+  private let settings: UsersBenchmarkSettings
+  private let executable: String
+  private let progress: (String) -> Void
+  private let context = LinkContext()
+
+  /// A benchmark of these settings.
+  public init(
+    _ settings: UsersBenchmarkSettings, executable: String, progress: @escaping (String) -> Void = { _ in }
+  ) {
+    self.settings = settings
+    self.executable = executable
+    self.progress = progress
+  }
+
+  private var server: PullPushSettings {
+    var server = PullPushSettings()
+    (server.ids, server.dimension, server.seed) = (settings.users, settings.embeddings * 96, settings.seed)
+    return server
+  }
+
+  /// Runs everything.
+  public func run() throws -> BenchmarkReport {
+    var series = Series()
+    try measureMessages(&series)
+    try measureHTTP(&series)
+    return BenchmarkReport(
+      name: "users",
+      settings: [
+        "users": .number(settings.users), "embeddings": .number(settings.embeddings), "batch": .number(settings.batch),
+        "inFlight": .number(settings.inFlight), "seconds": .decimal(settings.seconds), "runs": .number(settings.runs),
+      ], results: series.results)
+  }
+
+  private func measureMessages(_ series: inout Series) throws {
+    let busy = try BenchProcess(server, .users, executable: executable)
+    let slow = try BenchProcess(server, .slowUsers, executable: executable)
+    progress("two platforms with \(settings.users) users, one of them with a slow compute centre")
+    let (client, other) = (try UsersClient(busy, settings, context), try UsersClient(slow, settings, context))
+    _ = try client.run(seconds: settings.seconds / 4)
+    for run in 1...settings.runs {
+      progress("messages: run \(run) of \(settings.runs)")
+      let cpu = busy.cpuTime
+      let full = try client.run(seconds: settings.seconds)
+      let used = Double(busy.cpuTime - cpu) / 1e9
+      series.add("messages.embeddingsPerSecond", full.perSecond * Double(settings.batch), "embeddings/s")
+      series.add(
+        "messages.embeddingsPerCoreSecond", Double(full.answered * settings.batch) / max(used, 1e-9), "embeddings/s")
+      let half = try client.run(seconds: settings.seconds, rate: full.perSecond / 2)
+      series.add("messages.halfLoad.p99Microseconds", half.run.microseconds(0.99), "µs")
+      let slowed = try other.run(seconds: settings.seconds, rate: full.perSecond / 2)
+      series.add("messages.slowCompute.p99Microseconds", slowed.run.microseconds(0.99), "µs")
+    }
+  }
+
+  private func measureHTTP(_ series: inout Series) throws {
+    let process = try BenchProcess(server, .usersHTTP, executable: executable)
+    guard let port = process.endpoint.split(separator: ":").last.flatMap({ Int($0) }) else { return }
+    progress("a platform over HTTP")
+    let client = try connect(process, port)
+    var random = SeededRandom(seed: settings.seed)
+    let users = settings.users
+    func next(_ output: inout [UInt8]) {
+      let user = Int.random(in: 0..<users, using: &random)
+      output += Array("GET /v1/models/users/users/\(user) HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".utf8)
+    }
+    _ = try client.run(seconds: settings.seconds / 2) { next(&$0) }
+    for run in 1...settings.runs {
+      progress("HTTP: run \(run) of \(settings.runs)")
+      let cpu = process.cpuTime
+      let full = try client.run(seconds: settings.seconds) { next(&$0) }
+      let used = Double(process.cpuTime - cpu) / 1e9
+      series.add("http.requestsPerSecond", full.perSecond, "requests/s")
+      series.add("http.requestsPerCoreSecond", Double(full.answered) / used, "requests/s")
+      let half = try client.run(seconds: settings.seconds, rate: full.perSecond / 2) { next(&$0) }
+      series.add("http.halfLoad.p99Milliseconds", half.run.microseconds(0.99) / 1e3, "ms")
+    }
+  }
+
+  private func connect(_ process: BenchProcess, _ port: Int) throws -> StreamClient {
+    let deadline = Clocks.monotonic() + 60_000_000_000
+    while true {
+      if let client = try? StreamClient(port: port, connections: 8, depth: 1, answerLength: HTTPAnswer.length) {
+        return client
+      }
+      guard process.isRunning, Clocks.monotonic() < deadline else {
+        throw BenchmarkError(description: "the server '\(process.service)' does not listen")
+      }
+      usleep(50_000)
+    }
+  }
+}
+
+/// Asks a platform for users, a number of requests under way.
+private final class UsersClient {
+  private let socket: SocketBox
+  private let settings: UsersBenchmarkSettings
+  private let process: BenchProcess
+  private var random: SeededRandom
+  private var request: UInt64 = 0
+
+  private final class SocketBox {
+    let socket: Socket
+    init(_ socket: consuming Socket) { self.socket = socket }
+  }
+
+  /// Connects, and waits until the store is full.
+  init(_ process: BenchProcess, _ settings: UsersBenchmarkSettings, _ context: LinkContext) throws {
+    self.process = process
+    self.settings = settings
+    random = SeededRandom(seed: settings.seed)
+    var asker = try Asker(endpoint: process.endpoint, context: context)
+    while true {
+      guard process.isRunning else { throw BenchmarkError(description: "the server '\(process.service)' has ended") }
+      do {
+        _ = try asker.ask(timeout: .seconds(1)) { EmbedRequest.encoded(model: "users", users: [1], request: $0) }
+        break
+      } catch is AskError {}
+    }
+    let socket = try Socket(.dealer, context: context)
+    try socket.connect(process.endpoint)
+    self.socket = SocketBox(socket)
+  }
+
+  /// As many as may be under way, or at a rate of requests per second; latency counts from when a request was due.
+  func run(seconds: Double, rate: Double? = nil) throws -> AnsweredRun {
+    var run = BenchRun()
+    var sent: [Int64] = []
+    var answered = 0
+    var users = [UInt64](repeating: 0, count: settings.batch)
+    let start = Clocks.monotonic()
+    let end = start + Int64(seconds * 1e9)
+    while true {
+      while true {
+        let now = Clocks.monotonic()
+        guard now < end else { break }
+        let due = rate.map { start + Int64(Double(sent.count) * 1e9 / $0) } ?? now
+        guard rate == nil ? sent.count - answered < settings.inFlight : due <= now else { break }
+        for place in users.indices { users[place] = UInt64.random(in: 0..<UInt64(settings.users), using: &random) }
+        request += 1
+        sent.append(due)
+        let message = EmbedRequest.encoded(model: "users", users: users, request: request)
+        guard socket.socket.send(message) else { throw BenchmarkError(description: "the queue is full") }
+      }
+      if answered == sent.count, Clocks.monotonic() >= end { break }
+      while let (_, message) = try socket.socket.receive() {
+        var reader = ByteReader(message)
+        guard try MessageHeader(decoding: &reader).kind == .reply else { throw try ErrorReply(decoding: &reader) }
+        let reply = try EmbedReply(decoding: &reader)
+        guard reply.origins.count == settings.batch, reply.origins[0].source > 0 else {
+          throw BenchmarkError(description: "a user was not found")
+        }
+        run.latencies.record(Clocks.monotonic() - sent[answered])
+        answered += 1
+      }
+      guard Clocks.monotonic() < end + 20_000_000_000 else { throw BenchmarkError(description: "no answer") }
+      // At a rate the next request may be due before an answer comes.
+      if rate == nil { socket.socket.wait(timeout: .milliseconds(100)) } else { usleep(20) }
+    }
+    run.seconds = Double(Clocks.monotonic() - start) / 1e9
+    return AnsweredRun(run: run, answered: answered)
+  }
+}
+
+/// The platform behind the benchmark: users with two entries each, and requests that keep the compute centre at work.
+enum BenchUsers {
+  static func serve(_ settings: PullPushSettings, endpoint: String, isHTTP: Bool, delay: Duration) throws {
+    let schema = EventSchema(
+      features: [FeatureSpec(name: "user_id"), FeatureSpec(name: "item_id")], tasks: [TaskSpec(name: "click")])
+    var options = ModelOptions(
+      kind: "sum", features: [ModelFeature(name: "user_id", table: 0), ModelFeature(name: "item_id", table: 1)],
+      tasks: [ModelTask(name: "click")])
+    options.dimension = 16
+    options.userModel.features = ["user_id"]
+    options.userModel.embeddings = settings.dimension / 96
+    let model = try makeModel(options)
+    let store = try ReplicaStore(
+      tables: ["user_id", "item_id"].enumerated().map { table, name in
+        ReplicaTableOptions(name: name, defaultRow: Array(repeating: 0, count: model.rowWidth(table: table)))
+      }, models: [ServedModelOptions(name: "users", model: options)])
+    store.beginBase()
+    try store.setDense(model: "users", tensors: model.initialDense(seed: settings.seed))
+    try store.commitBase(VersionInfo(number: 1, newestEventTime: Clocks.wall(), appliedAt: Clocks.wall()))
+    var soapOptions = SoapOptions(model: "users", userFeature: "user_id")
+    soapOptions.computeDelay = delay
+    let entries = MemoryStore()
+    let soap = try Soap(soapOptions, store: entries, predictor: Predictor(store: store, schema: schema))
+    let values = (0..<settings.dimension).map { Float($0) / 100 - 0.7 }
+    for user in 0..<UInt64(settings.ids) {
+      entries.write(
+        (1...2).map { time in
+          EmbeddingWrite(
+            user: user,
+            entry: EmbeddingEntry(
+              version: 1, eventTime: time, madeAt: Clocks.wall(), shape: soap.shape,
+              values: values.map { $0 + Float(user % 97) }))
+        })
+    }
+    let compute = OwnedThread(named: "compute") { soap.run() }
+    let (users, seed) = (UInt64(settings.ids), settings.seed)
+    // A thousand users a second act.
+    let acting = OwnedThread(named: "acting") {
+      var random = SeededRandom(seed: seed)
+      let pace = Mailbox<Void>(bound: 1)
+      while true {
+        let user = UInt64.random(in: 0..<users, using: &random)
+        let block = FeatureBlock(schema: schema, values: [.ids([user]), .ids([])])
+        soap.offer([ComputeRequest(user: user, features: block, eventTime: Clocks.wall())])
+        _ = pace.waitAll(timeout: .milliseconds(1))
+      }
+    }
+    defer {
+      compute.join()
+      acting.join()
+    }
+    if isHTTP, let port = endpoint.split(separator: ":").last.flatMap({ Int($0) }) {
+      let server = try SoapServer(
+        options: ReplicaServerOptions(port: port), soap: soap, logger: Logger(label: "bench"))
+      Mailbox<Void>(bound: 1).pause(.seconds(86_400))
+      server.stop()
+    } else {
+      try SoapMessages(endpoint: endpoint, security: nil, soap: soap).run()
+    }
+  }
+}

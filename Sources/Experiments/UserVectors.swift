@@ -1,0 +1,171 @@
+// The upstream side of the users experiment: the user model trains on the real cores in data time, and platforms of every
+// mode answer for every impression after the first 60 %, as an application would have asked them.
+
+internal import Base
+internal import Cluster
+internal import Serving
+internal import Streams
+internal import Synchronization
+internal import UserModeling
+
+/// A way to serve user embeddings that is compared with others.
+struct VectorWay: Equatable {
+  var name: String
+  var mode: SoapMode
+  var pooling = 3
+
+  /// What the paper compares, and poolings of the default.
+  static let all = [
+    VectorWay(name: "frozen", mode: .frozen), VectorWay(name: "offline, daily", mode: .offline),
+    VectorWay(name: "async", mode: .async), VectorWay(name: "real-time", mode: .realtime),
+    VectorWay(name: "async, pooling 2", mode: .async, pooling: 2),
+    VectorWay(name: "async, pooling 1", mode: .async, pooling: 1),
+  ]
+}
+
+/// What one run of the upstream model gives.
+struct UserVectors {
+  /// Numbers per vector.
+  var width = 0
+  /// By way: `[impressions from the first on × width]`.
+  var values: [[Float]]
+  /// By way: which of them came from no entry.
+  var defaults: [Int]
+  /// The shift between daily versions of what pooling of 1, 2 and 3 entries serves, and of the tower itself.
+  var shifts: [[SnapshotShift]] = [[], [], []]
+  /// Versions published.
+  var versions = 0
+}
+
+/// Trains the upstream model over a recording and asks the platforms.
+struct UserVectorRun {
+  let recording: Recording
+  let configuration: ClusterConfiguration
+  let ways: [VectorWay]
+  /// The first impression that vectors are wanted for.
+  let first: Int
+  /// How often versions are published, data time.
+  let interval: Int64
+
+  private static let day: Int64 = 86_400_000
+  private static let sampledUsers = 500
+
+  /// A platform and the clock it reads.
+  private final class DataTime: Sendable {
+    private let value = Mutex<Milliseconds>(0)
+    var now: Milliseconds {
+      get { value.withLock { $0 } }
+      set { value.withLock { $0 = newValue } }
+    }
+  }
+
+  func run(progress: (Double) -> Void) throws -> UserVectors {
+    let cluster = try DataTimeCluster(
+      configuration, recording, times: PublicationTimes(sparse: interval, dense: interval))
+    guard let upstream = configuration.models.first else { throw ExperimentError("there is no model") }
+    let time = DataTime()
+    let soaps = try ways.map { way in
+      var options = SoapOptions(model: upstream.name, userFeature: configuration.soap.user)
+      options.mode = way.mode
+      options.pooling.entries = way.pooling
+      options.batchSize = 512
+      return try Soap(options, store: MemoryStore(), predictor: cluster.predictor, clock: { time.now })
+    }
+    var result = UserVectors(values: ways.map { _ in [] }, defaults: ways.map { _ in 0 })
+    result.width = soaps[0].shape.width
+    var probe = try ShiftProbe(recording, soaps[0], model: upstream.name, from: first, users: Self.sampledUsers)
+    var index = 0
+    var today: Int64 = 0
+    for event in recording.events {
+      switch event {
+      case .watermark: continue
+      case .action(let action):
+        try cluster.advance(to: action.time, isPublishing: index > first, score: {}, label: { _ in })
+        cluster.act(action)
+      case .impression(let impression):
+        try cluster.advance(to: impression.time, isPublishing: index > first, score: {}, label: { _ in })
+        if index == first { try cluster.publish(always: true) }
+        if index >= first {
+          time.now = impression.time
+          if impression.time / Self.day != today {
+            today = impression.time / Self.day
+            for (way, soap) in zip(ways, soaps) where way.mode == .offline { while soap.workOnce() {} }
+            probe.measure(cluster.predictor, model: upstream.name, at: impression.time, into: &result.shifts)
+          }
+          try ask(impression, soaps, into: &result)
+        }
+        cluster.show(impression)
+        index += 1
+        if index % 1000 == 0 { progress(Double(index) / Double(recording.impressions)) }
+      }
+    }
+    result.versions = cluster.publications
+    return result
+  }
+
+  private func ask(_ impression: Impression, _ soaps: [Soap], into result: inout UserVectors) throws {
+    for (place, soap) in soaps.enumerated() {
+      guard let user = soap.user(of: impression.features) else {
+        result.values[place] += [Float](repeating: 0, count: result.width)
+        result.defaults[place] += 1
+        continue
+      }
+      let request = ComputeRequest(user: user, features: impression.features, eventTime: impression.time)
+      let vector = try soap.vectors(for: [request])[0]
+      result.values[place] += vector.values
+      if vector.source == .default { result.defaults[place] += 1 }
+      // The compute centre is done before the user comes again; a daily one has its time.
+      if ways[place].mode != .offline { soap.workOnce() }
+    }
+  }
+}
+
+/// What consecutive daily versions make of the same users' inputs, pooled over 1, 2 and 3 of them.
+private struct ShiftProbe {
+  private var blocks: [FeatureBlock] = []
+  private var users: [UInt64] = []
+  private var served: [[Float]] = [[], [], []]
+  private let store = MemoryStore()
+  private let shape: EmbeddingShape
+  private let schema: EventSchema
+
+  init(_ recording: Recording, _ soap: Soap, model: String, from first: Int, users limit: Int) throws {
+    shape = soap.shape
+    schema = recording.schema
+    var seen: Set<UInt64> = []
+    for block in recording.features[..<first].reversed() {
+      guard let user = soap.user(of: block), seen.insert(user).inserted else { continue }
+      users.append(user)
+      blocks.append(block)
+      if users.count == limit { break }
+    }
+  }
+
+  mutating func measure(
+    _ predictor: Predictor, model: String, at time: Milliseconds, into shifts: inout [[SnapshotShift]]
+  ) {
+    guard !users.isEmpty, let embedder = UserEmbedder(predictor, model: model) else { return }
+    var columns = FeatureColumns(schema: schema)
+    for block in blocks where (try? block.append(to: &columns, schema: schema)) == nil { return }
+    guard let made = embedder.embed(columns) else { return }
+    store.write(
+      users.indices.map { index in
+        EmbeddingWrite(
+          user: users[index],
+          entry: EmbeddingEntry(
+            version: made.version.number, eventTime: time, madeAt: time, shape: shape,
+            values: Array(made.values[index * shape.width..<(index + 1) * shape.width])))
+      })
+    for pooled in 1...3 {
+      var pooling = EmbeddingPooling()
+      pooling.entries = pooled
+      let vectors = store.entries(of: users, asOf: nil).flatMap {
+        pooling.vector(of: $0, isCurrent: true, shape: shape, now: time).values
+      }
+      if !served[pooled - 1].isEmpty {
+        shifts[pooled - 1].append(SnapshotShift(old: served[pooled - 1], new: vectors, width: shape.width))
+      }
+      served[pooled - 1] = vectors
+    }
+  }
+}

@@ -1,0 +1,82 @@
+// The face of what keeps user embeddings. Two stores have it: one in this process with a journal, and Redis. Any thread
+// may read; one thread at a time writes.
+
+public import Base
+
+/// What is to be stored for one user.
+public struct EmbeddingWrite: Equatable, Sendable {
+  /// The user's id.
+  public var user: UInt64
+  /// The entry.
+  public var entry: EmbeddingEntry
+
+  /// A write from its parts.
+  public init(user: UInt64, entry: EmbeddingEntry) {
+    self.user = user
+    self.entry = entry
+  }
+}
+
+/// Keeps the last entries of every user, of each shape.
+public protocol FeatureStore: Sendable {
+  /// The entries of some users, newest event time first; nothing for a user who is not known.
+  ///
+  /// - Parameter asOf: only entries made from events up to this event time; nil for all.
+  func entries(of users: [UInt64], asOf: Milliseconds?) throws(FeatureStoreError) -> [[EmbeddingEntry]]
+
+  /// Stores entries; one of the same event time and shape is replaced.
+  ///
+  /// When it returns, the death of this process loses none of them.
+  func write(_ writes: [EmbeddingWrite]) throws(FeatureStoreError)
+
+  /// Forgets users.
+  func remove(_ users: [UInt64]) throws(FeatureStoreError)
+
+  /// Brings everything written to the disk, where the store has one of its own; called about every second.
+  func sync() throws(FeatureStoreError)
+
+  /// How many users have entries, and the memory or disk they take, where the store knows.
+  var extent: FeatureStoreExtent { get }
+}
+
+/// How much a store holds.
+public struct FeatureStoreExtent: Equatable, Sendable {
+  /// Users with entries.
+  public var users = 0
+  /// Bytes of the entries.
+  public var bytes = 0
+
+  /// Nothing.
+  public init() {}
+}
+
+/// How entries are kept.
+public struct FeatureStoreOptions: Equatable, Sendable {
+  /// How many entries of a user and shape are kept; default 4: the pooled ones, and one to look back at.
+  public var entriesPerUser = 4
+  /// Whether numbers are kept in float16: half the bytes, three digits; default false.
+  public var halfPrecision = false
+
+  /// The defaults.
+  public init() {}
+}
+
+/// Why a store cannot answer.
+public enum FeatureStoreError: Error, Equatable, Sendable, CustomStringConvertible {
+  /// The journal failed, in its own words.
+  case journal(String)
+  /// The server that keeps the entries failed, or cannot be reached.
+  case server(address: String, problem: String)
+  /// Stored bytes that are no entry.
+  case damaged(String)
+
+  /// What is wrong.
+  public var description: String {
+    switch self {
+    case .journal(let problem): "the feature store's journal: \(problem)"
+    case .server(let address, let problem): "the feature store at \(address): \(problem)"
+    case .damaged(let problem): "the feature store holds bytes that are no entry: \(problem)"
+    }
+  }
+}
+

@@ -1,0 +1,32 @@
+// A feature store that forgets: for experiments and tests, where nothing has to come back.
+
+public import Base
+
+/// Keeps entries in memory only.
+public final class MemoryStore: FeatureStore {
+  private let table: EntryTable
+
+  /// An empty store.
+  public init(_ options: FeatureStoreOptions = FeatureStoreOptions()) { table = EntryTable(options) }
+
+  /// The entries of some users.
+  public func entries(of users: [UInt64], asOf: Milliseconds?) -> [[EmbeddingEntry]] {
+    users.map { table.entries(of: $0, asOf: asOf) }
+  }
+
+  /// Stores entries.
+  public func write(_ writes: [EmbeddingWrite]) {
+    for write in writes { table.put(write.entry, of: write.user) }
+  }
+
+  /// Forgets users.
+  public func remove(_ users: [UInt64]) {
+    for user in users { table.remove(user) }
+  }
+
+  /// Does nothing: there is no disk.
+  public func sync() {}
+
+  /// How much is in memory.
+  public var extent: FeatureStoreExtent { table.extent }
+}

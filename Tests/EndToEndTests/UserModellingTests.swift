@@ -1,0 +1,167 @@
+import Base
+import Cluster
+import Foundation
+import Glibc
+import Journal
+import Streams
+import Testing
+import Wire
+
+/// The worked example of docs/user-modelling.md: an upstream model, its embeddings, and a downstream model that reads them.
+@Suite("User modelling", .serialized) struct UserModellingTests {
+  /// The configuration as the page shows it.
+  static func configuration() throws -> String {
+    let page = try String(contentsOfFile: packageRoot + "docs/user-modelling.md", encoding: .utf8)
+    let begin = try #require(page.range(of: "```yaml\n")).upperBound
+    let end = try #require(page.range(of: "\n```", range: begin..<page.endIndex)).lowerBound
+    return String(page[begin..<end]) + "\n"
+  }
+
+  /// A cluster on the example's configuration that has taken all traffic and goes on.
+  struct Running {
+    let scratch: Scratch
+    let process: Process
+    let soapPort: Int
+    let log: String
+
+    init(impressions: Int) throws {
+      scratch = try Scratch()
+      let traffic = try scratch.makeTraffic(impressions)
+      let file = "\(scratch.path)/cluster.yaml"
+      try UserModellingTests.configuration().write(toFile: file, atomically: true, encoding: .utf8)
+      soapPort = try freePort()
+      log = "\(scratch.path)/up.log"
+      process = try start(
+        [
+          "up", file, "--state", scratch.state, "--events", traffic, "--report", scratch.report, "--speed", "max",
+          "--keep-running", "--set", "replicas.port=\(scratch.httpPort)", "--set", "soap.port=\(soapPort)", "--set",
+          "shards.epoch=250ms",
+        ], output: log)
+      let deadline = Clocks.monotonic() + 120_000_000_000
+      while process.isRunning, !FileManager.default.fileExists(atPath: scratch.report),
+        Clocks.monotonic() < deadline
+      {
+        usleep(100_000)
+      }
+      guard process.isRunning, FileManager.default.fileExists(atPath: scratch.report) else {
+        throw StateError("no report: \((try? String(contentsOfFile: log, encoding: .utf8)) ?? "")")
+      }
+    }
+
+    func stop() {
+      process.terminate()
+      process.waitUntilExit()
+    }
+
+    func get(_ path: String) -> [String: Any]? {
+      guard let data = try? Data(contentsOf: #require(URL(string: "http://127.0.0.1:\(soapPort)\(path)"))) else {
+        return nil
+      }
+      return try? JSONSerialization.jsonObject(with: data) as? [String: Any]
+    }
+  }
+
+  @Test func `impressions carry their users' embeddings, and applications read them`() throws {
+    let running = try Running(impressions: 4000)
+    defer { running.stop() }
+    let configuration = try ClusterConfiguration(file: "\(running.scratch.state)/cluster.yaml")
+    let schema = configuration.eventSchema
+
+    // What was served is what was logged: vectors of the tower, whose module ends in a normalisation over all 16 numbers.
+    var (logged, users) = (0, Set<UInt64>())
+    let location = StreamLocation(root: running.scratch.state, stream: .examples, partition: 0)
+    var reader = try JournalReader(directory: location.directory, from: 0)
+    while let record = try reader.next() {
+      var payload = record.payload
+      let values = try Example(decoding: &payload).features.values(of: schema)
+      guard case .numbers(let vector) = values[4], case .ids(let ids) = values[0] else { continue }
+      if vector.contains(where: { $0 != 0 }) {
+        logged += 1
+        if let user = ids.first { users.insert(user) }
+      }
+    }
+    #expect(logged > 500, "only \(logged) impressions carry an embedding")
+
+    let user = try #require(users.min())
+    let answer = try #require(running.get("/v1/models/users/users/\(user)"))
+    let first = try #require((answer["users"] as? [[String: Any]])?.first)
+    #expect(first["source"] as? String != "default")
+    #expect((first["embedding"] as? [Double])?.count == 16)
+    let unknown = try #require(running.get("/v1/models/users/users/999999999999"))
+    #expect(((unknown["users"] as? [[String: Any]])?.first?["source"] as? String) == "default")
+
+    // Over ZeroMQ the same numbers.
+    let endpoints = Endpoints(configuration, socketDirectory: StatePaths(running.scratch.state).socketDirectory)
+    let context = LinkContext()
+    var asker = try Asker(endpoint: endpoints.soap(0), context: context)
+    var body = try asker.ask { EmbedRequest.encoded(model: "users", users: [user, user], request: $0) }
+    let reply = try EmbedReply(decoding: &body)
+    #expect(reply.count == 2 && reply.dimension == 8 && reply.values.count == 32)
+    for (a, b) in zip(reply.values.array, try #require(first["embedding"] as? [Double])) {
+      #expect(abs(Double(a) - b) < 1e-4)
+    }
+    #expect(try running.scratch.readReport().prequential.keys.contains("feed/click"))
+  }
+}
+
+extension UserModellingTests {
+  /// The store comes back after the process is killed at any moment: what a reader was told is not lost, nothing is torn.
+  @Test func `kill -9 of the platform loses no entry and tears none`() throws {
+    let running = try Running(impressions: 3000)
+    defer { running.stop() }
+    let configuration = try ClusterConfiguration(file: "\(running.scratch.state)/cluster.yaml")
+    let schema = configuration.eventSchema
+    let endpoints = Endpoints(configuration, socketDirectory: StatePaths(running.scratch.state).socketDirectory)
+    let context = LinkContext()
+    let users = Array(0..<20 as Range<UInt64>)
+    // Every number of a vector follows from the others, because the tower ends in a normalisation: a torn one shows.
+    func isWhole(_ vector: ArraySlice<Float>) -> Bool {
+      let mean = vector.reduce(0, +) / Float(vector.count)
+      let squares = vector.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Float(vector.count)
+      return vector.allSatisfy(\.isFinite) && squares > 0.01
+    }
+    var time: Milliseconds = 2_000_000_000_000
+    var seen = [Milliseconds](repeating: 0, count: users.count)
+    let rounds = Int(ProcessInfo.processInfo.environment["GUIRA_SOAP_KILLS"] ?? "") ?? 5
+    for round in 0..<rounds {
+      var asker = try Asker(endpoint: endpoints.soap(0), context: context)
+      let until = Clocks.monotonic() + Int64(100_000_000 + 37_000_000 * (round % 5))
+      // Ask with ever newer inputs, and remember the newest entry that was read of each user.
+      while Clocks.monotonic() < until {
+        time += 1
+        let blocks = users.map { user in
+          FeatureBlock(
+            schema: schema,
+            values: [.ids([user]), .ids([]), .ids([]), .ids([]), .numbers([Float](repeating: 0, count: 16))]
+          ).bytes
+        }
+        var body = try asker.ask(timeout: .seconds(20)) {
+          EmbedRequest.encoded(model: "users", users: users, eventTime: time, features: blocks, request: $0)
+        }
+        let reply = try EmbedReply(decoding: &body)
+        let values = reply.values.array
+        for place in users.indices where reply.origins[place].source > 0 {
+          seen[place] = max(seen[place], reply.origins[place].eventTime)
+          #expect(isWhole(values[place * 16..<(place + 1) * 16]), "a torn vector in round \(round)")
+        }
+      }
+      let status = ClusterStatus.read(StatePaths(running.scratch.state), configuration)
+      let pid = try #require(status[RoleInstance(.soap)]?.pid)
+      #expect(kill(pid, SIGKILL) == 0)
+      var after = try Asker(endpoint: endpoints.soap(0), context: context)
+      let deadline = Clocks.monotonic() + 60_000_000_000
+      var answer: EmbedReply?
+      while answer == nil, Clocks.monotonic() < deadline {
+        var body = try? after.ask(timeout: .milliseconds(500)) {
+          EmbedRequest.encoded(model: "users", users: users, request: $0)
+        }
+        if body != nil { answer = try? EmbedReply(decoding: &body!) }
+      }
+      let reply = try #require(answer, "the platform did not come back in round \(round)")
+      for place in users.indices where seen[place] > 0 {
+        #expect(reply.origins[place].eventTime >= seen[place], "an entry is gone in round \(round)")
+      }
+    }
+    #expect(seen.allSatisfy { $0 > 0 })
+  }
+}

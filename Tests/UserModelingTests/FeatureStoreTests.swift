@@ -1,0 +1,134 @@
+import Base
+import Testing
+
+@testable import UserModeling
+
+/// What every feature store promises; `open` gives the same store again, as a restarted process would find it.
+struct StoreContract {
+  let open: (FeatureStoreOptions) throws -> any FeatureStore
+
+  func keepsTheLastEntries() throws {
+    let store = try open(FeatureStoreOptions())
+    #expect(try store.entries(of: [7], asOf: nil) == [[]])
+    for time in [10, 30, 20, 50, 40] as [Int64] {
+      try store.write([EmbeddingWrite(user: 7, entry: Fixture.entry(Float(time), at: time))])
+    }
+    try store.write([EmbeddingWrite(user: 8, entry: Fixture.entry(1.25, at: 5, version: 9, madeAt: 77))])
+    #expect(try store.entries(of: [7], asOf: nil)[0].map(\.eventTime) == [50, 40, 30, 20])
+    #expect(try store.entries(of: [8, 9, 8], asOf: nil).map(\.count) == [1, 0, 1])
+    #expect(try store.entries(of: [8], asOf: nil)[0] == [Fixture.entry(1.25, at: 5, version: 9, madeAt: 77)])
+    #expect(try store.entries(of: [7], asOf: 40)[0].map(\.eventTime) == [40, 30, 20])
+    #expect(try store.entries(of: [7], asOf: 19)[0].isEmpty)
+  }
+
+  func replacesOneOfTheSameTime() throws {
+    let store = try open(FeatureStoreOptions())
+    try store.write([EmbeddingWrite(user: 1, entry: Fixture.entry(1, at: 10))])
+    try store.write([EmbeddingWrite(user: 1, entry: Fixture.entry(2, at: 10, version: 5))])
+    #expect(try store.entries(of: [1], asOf: nil)[0] == [Fixture.entry(2, at: 10, version: 5)])
+  }
+
+  func keepsShapesSideBySide() throws {
+    let store = try open(FeatureStoreOptions())
+    let other = EmbeddingShape(count: 1, dimension: 3)
+    for time in 1...6 as ClosedRange<Int64> {
+      try store.write([
+        EmbeddingWrite(user: 1, entry: Fixture.entry(1, at: time)),
+        EmbeddingWrite(user: 1, entry: Fixture.entry(2, at: time, version: 2, shape: other)),
+      ])
+    }
+    let entries = try store.entries(of: [1], asOf: nil)[0]
+    #expect(entries.filter { $0.shape == Fixture.shape }.map(\.eventTime) == [6, 5, 4, 3])
+    #expect(entries.filter { $0.shape == other }.map(\.eventTime) == [6, 5, 4, 3])
+  }
+
+  func comesBack(half: Bool) throws {
+    var options = FeatureStoreOptions()
+    options.halfPrecision = half
+    var random = SeededRandom(seed: 3)
+    var expected: [UInt64: [EmbeddingEntry]] = [:]
+    do {
+      let store = try open(options)
+      for time in 1...200 as ClosedRange<Int64> {
+        let user = UInt64.random(in: 0..<20, using: &random)
+        // Numbers that float16 holds exactly.
+        let entry = Fixture.entry(Float(Int.random(in: -512...512, using: &random)) / 64, at: time)
+        try store.write([EmbeddingWrite(user: user, entry: entry)])
+        expected[user] = Array(([entry] + (expected[user] ?? [])).prefix(4))
+      }
+      try store.remove([3])
+      expected[3] = []
+      try store.sync()
+    }
+    let store = try open(options)
+    for user in 0..<20 as Range<UInt64> {
+      #expect(try store.entries(of: [user], asOf: nil)[0] == expected[user] ?? [], "user \(user)")
+    }
+  }
+}
+
+@Suite("Embedded feature store") struct EmbeddedStoreTests {
+  private func contract(compactionBytes: Int = 64 << 20) throws -> StoreContract {
+    let directory = try Fixture.directory()
+    return StoreContract { try EmbeddedStore(directory: directory, options: $0, compactionBytes: compactionBytes) }
+  }
+
+  @Test func `the last entries of a user are kept, in order of event time`() throws {
+    try contract().keepsTheLastEntries()
+  }
+  @Test func `an entry of the same event time is replaced`() throws { try contract().replacesOneOfTheSameTime() }
+  @Test func `shapes lie side by side`() throws { try contract().keepsShapesSideBySide() }
+  @Test(arguments: [false, true]) func `everything comes back after a restart`(half: Bool) throws {
+    try contract().comesBack(half: half)
+  }
+
+  @Test func `the journal is written anew before it outgrows the table, and comes back`() throws {
+    let directory = try Fixture.directory()
+    func open() throws -> EmbeddedStore { try EmbeddedStore(directory: directory, compactionBytes: 128 << 10) }
+    do {
+      let store = try open()
+      for round in 1...400 as ClosedRange<Int64> {
+        try store.write((0..<20).map { EmbeddingWrite(user: $0, entry: Fixture.entry(Float(round), at: round)) })
+      }
+      try store.sync()
+      #expect(store.journalBytes < 400 << 10)
+      #expect(store.extent.users == 20)
+    }
+    let again = try open()
+    #expect(again.entries(of: [19], asOf: nil)[0].map(\.eventTime) == [400, 399, 398, 397])
+    #expect(again.extent.users == 20)
+  }
+
+  @Test func `half precision takes half the memory and three digits`() throws {
+    let directory = try Fixture.directory()
+    var options = FeatureStoreOptions()
+    options.halfPrecision = true
+    let store = try EmbeddedStore(directory: directory, options: options)
+    try store.write([EmbeddingWrite(user: 1, entry: Fixture.entry(0.1, at: 1))])
+    let value = store.entries(of: [1], asOf: nil)[0][0].values[0]
+    #expect(value != 0.1 && abs(value - 0.1) < 1e-4)
+    #expect(store.extent.bytes == 96 + 32)
+  }
+
+  @Test func `a second process is refused`() throws {
+    let directory = try Fixture.directory()
+    let store = try EmbeddedStore(directory: directory)
+    #expect(throws: FeatureStoreError.self) { try EmbeddedStore(directory: directory) }
+    _ = store.extent
+  }
+
+  @Test func `bytes that are no entry are refused with what was expected`() {
+    var bytes = EntryBytes.encode(Fixture.entry(1, at: 1), half: false)
+    #expect((try? EntryBytes.decode(bytes)) == Fixture.entry(1, at: 1))
+    for length in [0, 1, 39, bytes.count - 1] {
+      #expect(throws: DecodeError.self) { try EntryBytes.decode(Array(bytes[..<length])) }
+    }
+    bytes[0] = 9
+    #expect(throws: DecodeError.invalid(field: "entry format", value: "9", expected: "1")) {
+      try EntryBytes.decode(bytes)
+    }
+    bytes[0] = 1
+    bytes[7] = 0xFF
+    #expect(throws: DecodeError.self) { try EntryBytes.decode(bytes) }
+  }
+}
