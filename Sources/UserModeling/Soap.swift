@@ -86,6 +86,8 @@ public final class Soap: Sendable {
     var storeFailures: UInt64 = 0
     var problem = ""
     var gate: SnapshotGate
+    /// Inputs by which versions are compared, as many as the gate has vectors of.
+    var probe = Probe()
     /// Nanoseconds of a batch in the compute centre.
     var batches = Histogram()
   }
@@ -271,8 +273,11 @@ public final class Soap: Sendable {
     state.withLock { state in
       state.computed += UInt64(requests.count)
       state.batches.record((Clocks.monotonic() - began) / 1000)
+      guard embeddings.version.number == state.gate.acceptedVersion else { return }
+      for (index, request) in requests.enumerated() where state.probe.keep(request) {
+        state.gate.extend(embeddings.values[index * width..<(index + 1) * width])
+      }
     }
-    probe.withLock { $0.keep(requests) }
     return true
   }
 
@@ -291,20 +296,19 @@ public final class Soap: Sendable {
 
   // MARK: Versions
 
-  /// Inputs by which versions are compared.
-  private struct Probe: Sendable {
+  /// The inputs of some users.
+  struct Probe: Sendable {
     static let limit = 256
     var requests: [ComputeRequest] = []
-    var users: Set<UInt64> = []
+    private var users: Set<UInt64> = []
 
-    mutating func keep(_ candidates: [ComputeRequest]) {
-      for request in candidates where requests.count < Self.limit && users.insert(request.user).inserted {
-        requests.append(request)
-      }
+    /// Whether a request was kept: one per user, until there are enough.
+    mutating func keep(_ request: ComputeRequest) -> Bool {
+      guard requests.count < Self.limit, users.insert(request.user).inserted else { return false }
+      requests.append(request)
+      return true
     }
   }
-
-  private let probe = Mutex(Probe())
 
   /// Whether there is a version to work with; compares a new one with the last.
   private func isOpen() -> Bool {
@@ -312,7 +316,7 @@ public final class Soap: Sendable {
     let known = state.withLock { ($0.gate.acceptedVersion, $0.gate.heldVersion) }
     if known.0 == newest { return true }
     if known.1 == newest { return false }
-    let inputs = probe.withLock { $0.requests.map(\.features) }
+    let inputs = state.withLock { $0.probe.requests.map(\.features) }
     guard let vectors = inputs.isEmpty ? [] : embed(inputs)?.values else { return false }
     return state.withLock { state in
       guard state.gate.acceptedVersion != newest else { return true }
@@ -321,6 +325,8 @@ public final class Soap: Sendable {
         return false
       }
       state.problem = ""
+      // Those that were kept meanwhile have no vector of this version; their users are not kept again.
+      state.probe.requests.removeLast(state.probe.requests.count - inputs.count)
       version.store(newest, ordering: .relaxed)
       return true
     }
