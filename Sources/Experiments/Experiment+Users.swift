@@ -45,7 +45,8 @@ extension Experiment {
       var report = ExperimentReport(
         name: "users", settings: described, tables: [], seconds: 0,
         plot: Plot(title: "", across: "", up: "", labels: [], series: []))
-      report.settings["upstream"] = "\(upstream.name), \(upstream.users.embeddings) × \(upstream.users.embeddingDimension)"
+      report.settings["upstream"] =
+        "\(upstream.name), \(upstream.users.embeddings) × \(upstream.users.embeddingDimension)"
       report.settings["interval"] = words(milliseconds: options.interval)
       report.settings["versions"] = "\(made.versions)"
       report.tables = [

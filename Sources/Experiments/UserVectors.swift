@@ -80,10 +80,10 @@ struct UserVectorRun {
       switch event {
       case .watermark: continue
       case .action(let action):
-        try cluster.advance(to: action.time, isPublishing: index > first, score: {}, label: { _ in })
+        try cluster.advance(to: action.time, isPublishing: true, score: {}, label: { _ in })
         cluster.act(action)
       case .impression(let impression):
-        try cluster.advance(to: impression.time, isPublishing: index > first, score: {}, label: { _ in })
+        try cluster.advance(to: impression.time, isPublishing: true, score: {}, label: { _ in })
         if index == first { try cluster.publish(always: true) }
         if index >= first {
           time.now = impression.time

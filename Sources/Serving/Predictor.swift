@@ -67,7 +67,8 @@ struct ModelInput: Sendable {
     }
     var dense: [(column: Int, width: Int)] = []
     if options.denseWidth > 0 {
-      for (column, feature) in schema.features.enumerated() where options.denseFeatures?.contains(feature.name) ?? true {
+      for (column, feature) in schema.features.enumerated() where options.denseFeatures?.contains(feature.name) ?? true
+      {
         if case .dense(let width) = feature.kind { dense.append((column, width)) }
       }
       let got = dense.reduce(0) { $0 + $1.width }

@@ -105,7 +105,9 @@ package struct PrometheusText {
 
   package init() {}
 
-  package mutating func family(_ name: String, _ type: String, _ help: String, _ samples: (inout PrometheusText) -> Void) {
+  package mutating func family(
+    _ name: String, _ type: String, _ help: String, _ samples: (inout PrometheusText) -> Void
+  ) {
     self.name = name
     text += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n"
     samples(&self)

@@ -63,6 +63,7 @@ public final class UserEmbedder: @unchecked Sendable {
     for feature in isUsers.indices where !isUsers[feature] {
       work.batch.features[feature].offsets = [Int32](repeating: 0, count: columns.exampleCount + 1)
       work.batch.features[feature].rows = []
+      work.batch.features[feature].table = model.options.features[feature].table
     }
     var values: [Float] = []
     model.embed(work.batch, rows: work.rows, dense: seen.dense, scratch: &work.scratch, embeddings: &values)

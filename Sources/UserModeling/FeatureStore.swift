@@ -79,4 +79,3 @@ public enum FeatureStoreError: Error, Equatable, Sendable, CustomStringConvertib
     }
   }
 }
-

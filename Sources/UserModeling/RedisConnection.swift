@@ -31,9 +31,9 @@ enum RedisReply: Equatable {
       throw .server(address: address, problem: "out of memory")
     }
     unsafe self.context = context
+    // From here on `deinit` frees it, also when this throws.
     let problem = unsafe Self.problem(context)
     guard problem == nil, unsafe redisSetTimeout(context, time) == REDIS_OK else {
-      unsafe redisFree(context)
       throw .server(address: address, problem: problem ?? "its timeout cannot be set")
     }
   }
@@ -91,7 +91,7 @@ enum RedisReply: Equatable {
     }
     switch unsafe reply.type {
     case REDIS_REPLY_STRING: return .bytes(bytes())
-    case REDIS_REPLY_INTEGER: return unsafe .integer(reply.integer)
+    case REDIS_REPLY_INTEGER: return .integer(unsafe reply.integer)
     case REDIS_REPLY_STATUS: return .status(String(decoding: bytes(), as: UTF8.self))
     case REDIS_REPLY_ERROR: return .failure(String(decoding: bytes(), as: UTF8.self))
     case REDIS_REPLY_ARRAY:

@@ -81,4 +81,7 @@ public struct SnapshotGate: Sendable {
     heldVersion = nil
     return true
   }
+
+  /// Adds what the accepted version makes of users that are kept from now on, `[new users × width]`.
+  mutating func extend(_ vectors: ArraySlice<Float>) { accepted += vectors }
 }

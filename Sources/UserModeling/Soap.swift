@@ -86,6 +86,8 @@ public final class Soap: Sendable {
     var storeFailures: UInt64 = 0
     var problem = ""
     var gate: SnapshotGate
+    /// Inputs by which versions are compared, as many as the gate has vectors of.
+    var probe = Probe()
     /// Nanoseconds of a batch in the compute centre.
     var batches = Histogram()
   }
@@ -271,8 +273,11 @@ public final class Soap: Sendable {
     state.withLock { state in
       state.computed += UInt64(requests.count)
       state.batches.record((Clocks.monotonic() - began) / 1000)
+      guard embeddings.version.number == state.gate.acceptedVersion else { return }
+      for (index, request) in requests.enumerated() where state.probe.keep(request) {
+        state.gate.extend(embeddings.values[index * width..<(index + 1) * width])
+      }
     }
-    probe.withLock { $0.keep(requests) }
     return true
   }
 
@@ -291,20 +296,19 @@ public final class Soap: Sendable {
 
   // MARK: Versions
 
-  /// Inputs by which versions are compared.
-  private struct Probe: Sendable {
+  /// The inputs of some users.
+  struct Probe: Sendable {
     static let limit = 256
     var requests: [ComputeRequest] = []
-    var users: Set<UInt64> = []
+    private var users: Set<UInt64> = []
 
-    mutating func keep(_ candidates: [ComputeRequest]) {
-      for request in candidates where requests.count < Self.limit && users.insert(request.user).inserted {
-        requests.append(request)
-      }
+    /// Whether a request was kept: one per user, until there are enough.
+    mutating func keep(_ request: ComputeRequest) -> Bool {
+      guard requests.count < Self.limit, users.insert(request.user).inserted else { return false }
+      requests.append(request)
+      return true
     }
   }
-
-  private let probe = Mutex(Probe())
 
   /// Whether there is a version to work with; compares a new one with the last.
   private func isOpen() -> Bool {
@@ -312,7 +316,7 @@ public final class Soap: Sendable {
     let known = state.withLock { ($0.gate.acceptedVersion, $0.gate.heldVersion) }
     if known.0 == newest { return true }
     if known.1 == newest { return false }
-    let inputs = probe.withLock { $0.requests.map(\.features) }
+    let inputs = state.withLock { $0.probe.requests.map(\.features) }
     guard let vectors = inputs.isEmpty ? [] : embed(inputs)?.values else { return false }
     return state.withLock { state in
       guard state.gate.acceptedVersion != newest else { return true }
@@ -321,6 +325,8 @@ public final class Soap: Sendable {
         return false
       }
       state.problem = ""
+      // Those that were kept meanwhile have no vector of this version; their users are not kept again.
+      state.probe.requests.removeLast(state.probe.requests.count - inputs.count)
       version.store(newest, ordering: .relaxed)
       return true
     }
@@ -365,38 +371,4 @@ public final class Soap: Sendable {
     status.problem = state.problem
     return status
   }
-}
-
-/// What a platform has done and holds.
-public struct SoapStatus: Sendable, Equatable {
-  /// Users answered with an embedding of the newest version and inputs.
-  public var currentReads: UInt64 = 0
-  /// Users answered from older entries.
-  public var storedReads: UInt64 = 0
-  /// Users answered with the default.
-  public var defaultReads: UInt64 = 0
-  /// Embeddings worked out.
-  public var computed: UInt64 = 0
-  /// Users that wait.
-  public var queued = 0
-  /// Requests that a newer one of the same user took the place of.
-  public var replaced: UInt64 = 0
-  /// Requests dropped because the queue was full.
-  public var dropped: UInt64 = 0
-  /// Times the store failed.
-  public var storeFailures: UInt64 = 0
-  /// The version in use; 0 before the first.
-  public var version: UInt64 = 0
-  /// The version that is held back, when one is.
-  public var heldVersion: UInt64?
-  /// How many versions were held back.
-  public var heldVersions = 0
-  /// How far the last version moved users.
-  public var shift: SnapshotShift?
-  /// Microseconds of the compute centre's batches.
-  public var batches = Histogram()
-  /// What the store holds.
-  public var extent = FeatureStoreExtent()
-  /// What is wrong; empty when nothing is.
-  public var problem = ""
 }

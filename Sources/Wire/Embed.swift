@@ -132,7 +132,9 @@ public struct EmbedReply: Sendable {
     let numbers = try NumberType(wire: reader.read())
     origins = try reader.view(count: users)
     let (width, overflow) = (count * dimension).multipliedReportingOverflow(by: users)
-    guard !overflow else { throw .invalid(field: "numbers", value: "\(users) × \(count * dimension)", expected: "fewer") }
+    guard !overflow else {
+      throw .invalid(field: "numbers", value: "\(users) × \(count * dimension)", expected: "fewer")
+    }
     values = try reader.numbers(numbers, count: width)
     try reader.expectEnd()
   }

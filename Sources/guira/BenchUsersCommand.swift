@@ -7,7 +7,8 @@ import Glibc
 
 struct BenchUsers: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "users", abstract: "User embeddings over ZeroMQ and HTTP, with the compute centre at work and slowed down.",
+    commandName: "users",
+    abstract: "User embeddings over ZeroMQ and HTTP, with the compute centre at work and slowed down.",
     discussion: """
       A thousand users a second act while it is measured. The slow platform takes half a second more for every batch of its
       compute centre; its readers should not feel it.

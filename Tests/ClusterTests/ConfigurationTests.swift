@@ -179,7 +179,7 @@ import Testing
           "--set models.other.kind=fm: names 'other', which is not in the list; there are: main",
           "--set nonsense: is not of the form key.path=value; write it like shards.count=4",
           "--set shards.count.more=1: reaches into 'more', but there is a single value above it; check the key path",
-          "--set models.0.kind=fn: models.main.kind is 'fn'; use one of: logistic, fm, deepfm, dcn, dlrm, counting (did you mean 'fm'?)",
+          "--set models.0.kind=fn: models.main.kind is 'fn'; use one of: logistic, fm, deepfm, dcn, dlrm, sum, counting (did you mean 'fm'?)",
           "--set shards.count=0: shards.count is 0; use at least 1",
           "--set shard.cont=3: shard is not a known key; did you mean 'shards'?",
         ])

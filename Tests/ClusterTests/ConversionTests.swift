@@ -124,6 +124,7 @@ import Testing
   {
     var configuration = ClusterConfiguration.sample
     configuration.models[0].kind = kind
+    configuration.models[0].users.features = ["user_id"]
     #expect(try configuration.tableOptions(of: configuration.models[0]).count == 4)
     #expect(ModelOptions.kinds.contains(kind.rawValue))
     #expect(ModelOptions.kinds.count == ModelSettings.Kind.allCases.count)

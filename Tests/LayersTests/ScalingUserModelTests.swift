@@ -73,7 +73,9 @@ import Testing
     model.embed(problem.batch, rows: problem.rows, dense: problem.dense, scratch: &scratch, embeddings: &whole)
     #expect(whole.count == 5 * 2 * 8)
     var alone = problem.batch
-    for feature in [2, 3] { alone.features[feature] = FeatureColumn(table: feature - 1, offsets: [0, 0, 0, 0, 0, 0], rows: []) }
+    for feature in [2, 3] {
+      alone.features[feature] = FeatureColumn(table: feature - 1, offsets: [0, 0, 0, 0, 0, 0], rows: [])
+    }
     for example in 0..<5 { alone.dense[example * 3] = .nan }
     var embeddings: [Float] = []
     model.embed(alone, rows: problem.rows, dense: problem.dense, scratch: &scratch, embeddings: &embeddings)

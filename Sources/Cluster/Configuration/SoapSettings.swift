@@ -76,10 +76,9 @@ public struct SoapSettings: Sendable, Equatable, Settings {
   ///
   /// Default 24h.
   public var refreshEvery: Duration = .seconds(86_400)
-  /// Largest 1 − mean cosine between users under a version and under the one before it; a version that moves them further
-  /// is held back. Nil for any.
+  /// Largest 1 − mean cosine between users under a version and under the one before it; nil for any.
   ///
-  /// Default nil.
+  /// Default nil. A version that moves users further is held back.
   public var holdAbove: Double?
   /// The dense feature that `guira up --events` fills with the user's embeddings, as an application would.
   ///
@@ -149,7 +148,8 @@ extension ClusterConfiguration {
       return
     }
     if !features.contains(where: { $0.name == soap.user && $0.kind == .id }) {
-      binding.report("soap.user", "is '\(soap.user)', which is not a feature of kind id", "name the feature of the user")
+      binding.report(
+        "soap.user", "is '\(soap.user)', which is not a feature of kind id", "name the feature of the user")
     }
     if soap.port + soap.count - 1 > 65_535 {
       binding.report("soap.port", "is too high for \(soap.count) processes", "use at most \(65_536 - soap.count)")

@@ -24,7 +24,8 @@ extension RoleProcess {
       case .redis:
         RedisStore(
           host: configuration.soap.redisHost, port: configuration.soap.redisPort,
-          prefix: "guira:\(configuration.cluster.name):\(upstream.model.name)", options: configuration.soap.storeOptions)
+          prefix: "guira:\(configuration.cluster.name):\(upstream.model.name)", options: configuration.soap.storeOptions
+        )
       }
     var soapOptions = configuration.soap.options(model: upstream.model.name, index: instance.index)
     // What a slow tower would do to readers (docs/user-modelling.md).

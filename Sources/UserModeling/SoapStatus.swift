@@ -1,0 +1,37 @@
+// What a platform says of itself: for status files, metrics and tests.
+
+public import Base
+
+/// What a platform has done and holds.
+public struct SoapStatus: Sendable, Equatable {
+  /// Users answered with an embedding of the newest version and inputs.
+  public var currentReads: UInt64 = 0
+  /// Users answered from older entries.
+  public var storedReads: UInt64 = 0
+  /// Users answered with the default.
+  public var defaultReads: UInt64 = 0
+  /// Embeddings worked out.
+  public var computed: UInt64 = 0
+  /// Users that wait.
+  public var queued = 0
+  /// Requests that a newer one of the same user took the place of.
+  public var replaced: UInt64 = 0
+  /// Requests dropped because the queue was full.
+  public var dropped: UInt64 = 0
+  /// Times the store failed.
+  public var storeFailures: UInt64 = 0
+  /// The version in use; 0 before the first.
+  public var version: UInt64 = 0
+  /// The version that is held back, when one is.
+  public var heldVersion: UInt64?
+  /// How many versions were held back.
+  public var heldVersions = 0
+  /// How far the last version moved users.
+  public var shift: SnapshotShift?
+  /// Microseconds of the compute centre's batches.
+  public var batches = Histogram()
+  /// What the store holds.
+  public var extent = FeatureStoreExtent()
+  /// What is wrong; empty when nothing is.
+  public var problem = ""
+}
