@@ -60,7 +60,8 @@ final class BenchCluster {
       let process = Process()
       process.executableURL = URL(filePath: executable)
       process.arguments = [
-        instance.role.rawValue, "--config", file, "--state", directory, "--index", "\(instance.index)", "--log", "error",
+        instance.role.rawValue, "--config", file, "--state", directory, "--index", "\(instance.index)", "--log",
+        "error",
       ]
       process.environment = ProcessInfo.processInfo.environment.merging(["GUIRA_SUPERVISOR": "\(getpid())"]) { $1 }
       process.standardInput = FileHandle.nullDevice

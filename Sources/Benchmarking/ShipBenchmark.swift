@@ -30,7 +30,8 @@ extension SyncBenchmark {
         series.add("\(name).megabytes", Double(try cluster.publishedBytes() - before) / 1e6, "MB")
         series.add("\(name).secondsAfterThePushes", Double(served - pushed) / 1e9, "s")
         series.add("\(name).secondsToPublishAndServe", Double(served - merged) / 1e9, "s")
-        series.add("\(name).syncPercentOfACore", (cluster.processorSeconds(.sync) - sync) / 60 * 100, "% at one a minute")
+        series.add(
+          "\(name).syncPercentOfACore", (cluster.processorSeconds(.sync) - sync) / 60 * 100, "% at one a minute")
         series.add(
           "\(name).replicaPercentOfACore", (cluster.processorSeconds(.replica) - replica) / 60 * 100,
           "% at one a minute")

@@ -77,7 +77,8 @@ public struct SyncBenchmark {
         "dimension": .number(settings.dimension), "replicaRows": .number(settings.replicaRows),
         "replicaDimension": .number(settings.replicaDimension), "runs": .number(settings.runs),
         "shippedRows": .number(settings.shippedRows), "shippedDimension": .number(settings.shippedDimension),
-        "shippedRuns": .number(settings.shippedRuns), "appliedPerSecond": .number(settings.appliedPerSecond), "float16": .text("\(settings.halfPrecision)"),
+        "shippedRuns": .number(settings.shippedRuns), "appliedPerSecond": .number(settings.appliedPerSecond),
+        "float16": .text("\(settings.halfPrecision)"),
       ], results: series.results)
   }
 
