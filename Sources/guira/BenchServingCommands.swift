@@ -79,6 +79,7 @@ struct BenchServe: ParsableCommand {
   @Option(help: "Rows per request.") var batch = 100
   @Option(help: "Requests under way at a time.") var inFlight = 8
   @Option(help: "Candidates per prediction.") var candidates = 50
+  @Option(help: "Predictions per second while their latency is measured.") var predictionRate = 1000.0
   @Option(help: "Seconds of one run.") var seconds = 2.0
   @Option(help: "Runs of each kind, taken in turns.") var runs = 5
   @Option(help: "The seed of everything.") var seed: UInt64 = 1
@@ -86,7 +87,7 @@ struct BenchServe: ParsableCommand {
 
   func validate() throws {
     guard rows > 0, (1...1024).contains(dimension), (1...65_536).contains(batch), (1...1000).contains(inFlight),
-      (1...100_000).contains(candidates), seconds > 0, seconds <= 3600, runs > 0
+      (1...100_000).contains(candidates), predictionRate > 0, seconds > 0, seconds <= 3600, runs > 0
     else { throw ValidationError("a number is out of range.") }
   }
 
@@ -97,6 +98,7 @@ struct BenchServe: ParsableCommand {
     settings.batch = batch
     settings.inFlight = inFlight
     settings.candidates = candidates
+    settings.predictionRate = predictionRate
     settings.seconds = seconds
     settings.runs = runs
     settings.seed = seed
