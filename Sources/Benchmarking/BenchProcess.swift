@@ -42,10 +42,13 @@ final class BenchProcess {
   }
 
   /// Processor time the server has used, in nanoseconds.
-  var cpuTime: Int64 {
+  var cpuTime: Int64 { Self.cpuTime(of: process.processIdentifier) }
+
+  /// Processor time a process has used, in nanoseconds.
+  static func cpuTime(of process: Int32) -> Int64 {
     var clock = clockid_t()
     var time = timespec()
-    guard unsafe clock_getcpuclockid(process.processIdentifier, &clock) == 0, unsafe clock_gettime(clock, &time) == 0
+    guard unsafe clock_getcpuclockid(process, &clock) == 0, unsafe clock_gettime(clock, &time) == 0
     else { return 0 }
     return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
   }

@@ -19,6 +19,8 @@ public struct ServeBenchmarkSettings: Sendable, Equatable {
   public var inFlight = 8
   /// Candidates per prediction.
   public var candidates = 50
+  /// Predictions per second while their latency is measured.
+  public var predictionRate = 1000.0
   /// Seconds of one run.
   public var seconds = 2.0
   /// Runs of each kind.
@@ -62,6 +64,7 @@ public struct ServeBenchmark {
       settings: [
         "rows": .number(settings.rows), "dimension": .number(settings.dimension), "batch": .number(settings.batch),
         "inFlight": .number(settings.inFlight), "candidates": .number(settings.candidates),
+        "predictionRate": .decimal(settings.predictionRate),
         "seconds": .decimal(settings.seconds), "runs": .number(settings.runs),
       ], results: series.results)
   }
@@ -105,8 +108,10 @@ public struct ServeBenchmark {
       let used = Double(process.cpuTime - cpu) / 1e9
       series.add("predict.requestsPerSecond", full.perSecond, "requests/s")
       series.add("predict.requestsPerCoreSecond", Double(full.answered) / used, "requests/s")
-      let half = try client.run(seconds: settings.seconds, rate: full.perSecond / 2) { bodies.next(&$0) }
-      series.add("predict.p99Milliseconds", half.run.microseconds(0.99) / 1e3, "ms")
+      for (name, rate) in [("atRate", settings.predictionRate), ("atHalfTheMost", full.perSecond / 2)] {
+        let paced = try client.run(seconds: settings.seconds, rate: rate) { bodies.next(&$0) }
+        series.add("predict.\(name).p99Milliseconds", paced.run.microseconds(0.99) / 1e3, "ms")
+      }
     }
   }
 

@@ -42,6 +42,9 @@ final class RowsClient {
     var sent: [Int64] = []
     var answered = 0
     var ids = [UInt64](repeating: 0, count: settings.batch)
+    var random = random
+    defer { self.random = random }
+    let settings = settings
     let start = Clocks.monotonic()
     let end = start + Int64(seconds * 1e9)
     while true {

@@ -1,6 +1,6 @@
 // `guira bench sync`: what a version costs, from the changed rows in a shard to the bytes that travel, beside how many rows
-// the shard holds; how fast a replica applies rows; and what readers feel of it. All in one process, no sockets: the
-// arithmetic of the real cores.
+// the shard holds; how fast a replica applies rows; and what readers feel of it: in one process, no sockets, the arithmetic
+// of the real cores. What a whole cluster does is in ShipBenchmark.swift.
 
 internal import Base
 internal import CKernels
@@ -28,6 +28,12 @@ public struct SyncBenchmarkSettings: Sendable, Equatable {
   public var appliedPerSecond = 300_000
   /// Repeats.
   public var runs = 9
+  /// Rows that are shipped by a real cluster; 0 leaves that and the rollback out.
+  public var shippedRows = 100_000
+  /// Weights per row that is shipped.
+  public var shippedDimension = 1024
+  /// Repeats of what a real cluster does.
+  public var shippedRuns = 3
   /// Whether versions carry float16.
   public var halfPrecision = false
   /// The seed of everything.
@@ -39,12 +45,18 @@ public struct SyncBenchmarkSettings: Sendable, Equatable {
 
 /// Measures versions and their application.
 public struct SyncBenchmark {
-  private let settings: SyncBenchmarkSettings
-  private let progress: (String) -> Void
+  let settings: SyncBenchmarkSettings
+  let executable: String
+  let progress: (String) -> Void
 
   /// A benchmark of these settings.
-  public init(_ settings: SyncBenchmarkSettings, progress: @escaping (String) -> Void = { _ in }) {
+  ///
+  /// - Parameter executable: the command that the cluster's processes run.
+  public init(
+    _ settings: SyncBenchmarkSettings, executable: String, progress: @escaping (String) -> Void = { _ in }
+  ) {
     self.settings = settings
+    self.executable = executable
     self.progress = progress
     guira_keep_freed_memory()
   }
@@ -54,13 +66,19 @@ public struct SyncBenchmark {
     var series = Series()
     try measureVersions(&series)
     try measureApplication(&series)
+    if settings.shippedRows > 0 {
+      try measureShipping(&series)
+      try measureRollback(&series)
+    }
     return BenchmarkReport(
       name: "sync",
       settings: [
         "changed": .number(settings.changed), "held": .text(settings.held.map(String.init).joined(separator: ",")),
         "dimension": .number(settings.dimension), "replicaRows": .number(settings.replicaRows),
         "replicaDimension": .number(settings.replicaDimension), "runs": .number(settings.runs),
-        "appliedPerSecond": .number(settings.appliedPerSecond), "float16": .text("\(settings.halfPrecision)"),
+        "shippedRows": .number(settings.shippedRows), "shippedDimension": .number(settings.shippedDimension),
+        "shippedRuns": .number(settings.shippedRuns), "appliedPerSecond": .number(settings.appliedPerSecond),
+        "float16": .text("\(settings.halfPrecision)"),
       ], results: series.results)
   }
 

@@ -2,6 +2,7 @@
 // which reads every row, is worked out on another one meanwhile, so that look-ups do not wait for it.
 
 internal import Base
+internal import Glibc
 internal import Synchronization
 public import Wire
 
@@ -48,7 +49,14 @@ public final class QuestionServer: Sendable {
     var next: [(peer: PeerID, request: UInt64)] = []
     var thread: OwnedThread?
     let results = Mailbox<DigestReply>(bound: 1)
+
+    var isBusy: Bool { thread != nil || !next.isEmpty }
   }
+
+  /// Questions that are answered before the answers are sent.
+  private static let batch = 32
+  /// How long this thread looks for another question before it sleeps, in nanoseconds.
+  private static let patience: Int64 = 50_000
 
   /// Answers until `stop`.
   ///
@@ -58,14 +66,27 @@ public final class QuestionServer: Sendable {
     try socket.bind(endpoint)
     let reader = RowReader(store)
     var digests = Digests()
+    var answers: [(peer: PeerID, message: Blob)] = []
+    var lastQuestion: Int64 = 0
     while !isStopping.load(ordering: .relaxed) {
-      while let (peer, message) = try socket.receive() {
-        guard let peer, let answer = answer(message, peer, reader, &digests) else { continue }
-        _ = socket.send(answer, to: peer)
+      // All that waits is answered before anything is sent: then the thread that sends wakes once for all of it.
+      var received = 0
+      while received < Self.batch, let (peer, message) = try socket.receive() {
+        received += 1
+        if let peer, let answer = answer(message, peer, reader, &digests) { answers.append((peer, answer)) }
+      }
+      for answer in answers { _ = socket.send(answer.message, to: answer.peer) }
+      answers.removeAll(keepingCapacity: true)
+      let now = Clocks.monotonic()
+      if received > 0 { lastQuestion = now }
+      // The next question is often on its way: to look again costs less than to sleep and be woken.
+      if now - lastQuestion < Self.patience, !digests.isBusy {
+        if received == 0 { sched_yield() }
+        continue
       }
       settle(&digests, socket)
-      let now = socket.refusals
-      refusals.withLock { $0 = now }
+      let refused = socket.refusals
+      refusals.withLock { $0 = refused }
       socket.wait(descriptors: [digests.results.descriptor], timeout: .milliseconds(50))
     }
     digests.thread?.join()
@@ -110,7 +131,7 @@ public final class QuestionServer: Sendable {
     lookups.add(1, ordering: .relaxed)
     return RowsReply.encoded(
       request: request, version: rows.version.number, newestEventTime: rows.version.newestEventTime,
-      lag: store.lag?.milliseconds ?? 0, width: width, numbers: question.numbers, found: rows.found,
+      lag: rows.lag.milliseconds, width: width, numbers: question.numbers, found: rows.found,
       weights: rows.weights)
   }
 

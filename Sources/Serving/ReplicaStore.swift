@@ -346,8 +346,13 @@ struct ServedModel: Sendable {
   ///
   /// Grows while nothing comes, and while what comes is old because the replica catches up.
   public var lag: Duration? {
-    guard let age, let version else { return nil }
-    return age + .milliseconds(max(0, version.appliedAt - version.created))
+    version.map { lag(of: $0) }
+  }
+
+  /// The same for the version that is served, by one who has just read it.
+  func lag(of version: VersionInfo) -> Duration {
+    .nanoseconds(clock() - publishedAt.load(ordering: .relaxed))
+      + .milliseconds(max(0, version.appliedAt - version.created))
   }
 
   /// Per table the wrapping sum of its rows' digests; nil before the first base.

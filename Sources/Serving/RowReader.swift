@@ -8,6 +8,8 @@ public final class RowReader {
   public struct Rows {
     /// The version the rows are at least of.
     public var version: VersionInfo
+    /// The time since that version was made.
+    public var lag: Duration
     /// By id: 1 when it has a row.
     public var found: [UInt8]
     /// `[ids × width]`; the default row where an id has none.
@@ -38,6 +40,6 @@ public final class RowReader {
       _ = snapshot.tables[index].read(ids: ids, into: &weights, found: &found)
       return snapshot.version
     }
-    return version.map { Rows(version: $0, found: found, weights: weights) }
+    return version.map { Rows(version: $0, lag: store.lag(of: $0), found: found, weights: weights) }
   }
 }

@@ -36,6 +36,13 @@ struct MergedTable {
   /// Memory the rows take, about.
   var byteCount: Int { weights.count * 4 + places.count * 48 }
 
+  /// Makes room for so many more rows.
+  mutating func reserve(_ count: Int) {
+    // Never by less than half, or many small steps would each copy everything.
+    guard places.count + count > places.capacity else { return }
+    places.reserveCapacity(max(places.count + count, places.capacity * 3 / 2))
+  }
+
   /// Applies one section of a block: removed ids first, then rows.
   mutating func merge(_ section: CutSection, shard: Int, epoch: UInt64) throws(DecodeError) {
     guard section.weightCount == weightCount else {
@@ -44,6 +51,7 @@ struct MergedTable {
     let gone = section.tombstones.span
     for index in 0..<gone.count { remove(gone[index]) }
     let ids = section.ids.span
+    reserve(ids.count)
     for index in 0..<ids.count { set(ids[index], section.weights(index), shard: shard, epoch: epoch) }
   }
 
@@ -61,7 +69,8 @@ struct MergedTable {
       for column in row.indices { target[start + column] = row[column] }
     } else {
       places[id] = Int32(origins.count)
-      for column in 0..<weightCount { weights.append(row[column]) }
+      // At once: wide rows cost as much here as everywhere else on their way.
+      unsafe row.withUnsafeBufferPointer { unsafe weights.append(contentsOf: $0) }
       origins.append((shard, epoch))
     }
   }

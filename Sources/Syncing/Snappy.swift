@@ -10,14 +10,16 @@ enum Snappy {
   static func compress(_ bytes: RawSpan) -> [UInt8]? {
     guard bytes.byteCount > 64 else { return nil }
     var length = snappy_max_compressed_length(bytes.byteCount)
-    var output = [UInt8](repeating: 0, count: length)
-    let status = unsafe bytes.withUnsafeBytes { input in
-      unsafe output.withUnsafeMutableBytes { target in
+    var isShorter = false
+    // Not zeroed first: mostly the bytes do not shrink, and then nothing of this is kept.
+    let output = unsafe [UInt8](unsafeUninitializedCapacity: length) { target, count in
+      let status = unsafe bytes.withUnsafeBytes { input in
         unsafe snappy_compress(input.baseAddress, input.count, target.baseAddress, &length)
       }
+      isShorter = status == SNAPPY_OK && length < bytes.byteCount - bytes.byteCount / 20
+      count = isShorter ? length : 0
     }
-    guard status == SNAPPY_OK, length < bytes.byteCount - bytes.byteCount / 20 else { return nil }
-    return Array(output[..<length])
+    return isShorter ? output : nil
   }
 
   /// The original bytes, which must be exactly `count`.

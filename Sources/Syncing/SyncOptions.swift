@@ -44,8 +44,8 @@ public struct SyncOptions: Sendable, Equatable {
   public var versionBytes: Int?
   /// A version larger than this is sent as several that belong together.
   ///
-  /// Default 256 MiB: far below what one message may have.
-  public var messageBytes: Int = 256 << 20
+  /// Default 16 MiB: a replica has it long before it would be sent again, and buffers of its size are used again.
+  public var messageBytes: Int = 16 << 20
   /// How much may wait in memory while replicas are pinned; beyond it, going on takes a new base.
   ///
   /// Default 1 GiB.

@@ -114,7 +114,8 @@ public struct VersionContent: Sendable {
 
   /// The version's bytes; rows are rounded to float16 when asked.
   public func encoded(halfPrecision: Bool) -> Blob {
-    var writer = ByteWriter(capacity: 4096)
+    let rows = tables.reduce(0) { $0 + $1.ids.count * (4 * $1.weightCount + 4) }
+    var writer = ByteWriter(capacity: 4096 + rows)
     writer.append(Self.magic)
     writer.append(Self.format)
     writer.append(UInt16((basePart == nil ? 0 : 1) | (continues ? 2 : 0) | (isReturn ? 4 : 0)))
@@ -156,20 +157,24 @@ public struct VersionContent: Sendable {
       writer.append(UInt32(coded.count))
       writer.append(bytes: coded)
     }
-    var floats = ByteWriter(capacity: table.weights.count * 4)
-    if halfPrecision {
-      let values = table.weights.span
-      floats.append(UInt16.self, count: values.count) { target in
-        for index in 0..<values.count { target[index] = Float16(values[index]).bitPattern }
-      }
-    } else {
-      floats.append(span: table.weights.span)
+    guard halfPrecision else {
+      unsafe append(rows: table.weights.span.bytes, into: &writer)
+      return
     }
-    let compressed = Snappy.compress(floats.written)
-    writer.append(UInt32(floats.count))
+    var halves = ByteWriter(capacity: table.weights.count * 2)
+    let values = table.weights.span
+    halves.append(UInt16.self, count: values.count) { target in
+      for index in 0..<values.count { target[index] = Float16(values[index]).bitPattern }
+    }
+    append(rows: halves.written, into: &writer)
+  }
+
+  private static func append(rows: RawSpan, into writer: inout ByteWriter) {
+    let compressed = Snappy.compress(rows)
+    writer.append(UInt32(rows.byteCount))
     writer.append(UInt32(compressed?.count ?? 0))
     writer.align()
-    if let compressed { writer.append(bytes: compressed) } else { writer.append(raw: floats.written) }
+    if let compressed { writer.append(bytes: compressed) } else { writer.append(raw: rows) }
     writer.align()
   }
 

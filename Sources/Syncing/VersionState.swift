@@ -103,6 +103,7 @@ private struct Search {
       tables[change.table] = nil
       let gone = erased[change.table] ?? []
       let weights = change.weights.span
+      table.reserve(min(wanted.count, change.ids.count))
       for id in change.tombstones where wanted.remove(id) != nil { table.remove(id) }
       for (place, id) in change.ids.enumerated() where wanted.remove(id) != nil {
         if gone.contains(id) {

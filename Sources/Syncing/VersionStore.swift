@@ -55,7 +55,8 @@ public final class VersionStore {
       }
     }
     bases.sort { $0.number < $1.number }
-    guard let base = bases.last, let newest = heads.keys.max(), newest > base.number else { return nil }
+    // A base that no version follows yet does not say where the shards are to be read on; the one before it does.
+    guard let newest = heads.keys.max(), let base = bases.last(where: { $0.number < newest }) else { return nil }
     // Every version behind the base must be there, and the newest must read.
     guard (base.number + 1...newest).allSatisfy({ heads[$0] != nil }) else { return nil }
     guard let blob = version(newest), let content = try? VersionContent(decoding: ByteReader(blob)) else { return nil }

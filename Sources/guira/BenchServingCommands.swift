@@ -31,13 +31,18 @@ struct BenchSync: ParsableCommand {
   @Option(help: "Weights per row of the replica.") var replicaDimension = 32
   @Option(help: "Rows per second that are applied while reads are measured.") var appliedPerSecond = 300_000
   @Option(help: "Repeats.") var runs = 9
+  @Option(help: "Rows that a real cluster ships to two replicas; 0 leaves that and the rollback out.")
+  var shippedRows = 100_000
+  @Option(help: "Weights per row that is shipped.") var shippedDimension = 1024
+  @Option(help: "Repeats of what the real cluster does.") var shippedRuns = 3
   @Option(help: "How rows travel: float32 or float16.") var precision = WireChoice.float32
   @Option(help: "The seed of everything.") var seed: UInt64 = 1
   @Flag(help: "Print one JSON object.") var json = false
 
   func validate() throws {
     guard changed > 0, changed <= (held.min() ?? 0), (1...4096).contains(dimension), replicaRows >= 1000,
-      (1...4096).contains(replicaDimension), appliedPerSecond > 0, runs > 0
+      (1...4096).contains(replicaDimension), appliedPerSecond > 0, runs > 0, (0...10_000_000).contains(shippedRows),
+      (1...4096).contains(shippedDimension), shippedRuns > 0
     else { throw ValidationError("numbers must be positive, --changed at most the least of --held.") }
   }
 
@@ -50,10 +55,16 @@ struct BenchSync: ParsableCommand {
     settings.replicaDimension = replicaDimension
     settings.appliedPerSecond = appliedPerSecond
     settings.runs = runs
+    settings.shippedRows = shippedRows
+    settings.shippedDimension = shippedDimension
+    settings.shippedRuns = shippedRuns
     settings.halfPrecision = precision == .float16
     settings.seed = seed
     try reporting {
-      let report = try SyncBenchmark(settings) { write("\($0)\n", to: STDERR_FILENO) }.run()
+      let benchmark = SyncBenchmark(settings, executable: Preflight.ownExecutable()) {
+        write("\($0)\n", to: STDERR_FILENO)
+      }
+      let report = try benchmark.run()
       write(json ? try report.json() + "\n" : report.page)
     }
   }
@@ -68,6 +79,7 @@ struct BenchServe: ParsableCommand {
   @Option(help: "Rows per request.") var batch = 100
   @Option(help: "Requests under way at a time.") var inFlight = 8
   @Option(help: "Candidates per prediction.") var candidates = 50
+  @Option(help: "Predictions per second while their latency is measured.") var predictionRate = 1000.0
   @Option(help: "Seconds of one run.") var seconds = 2.0
   @Option(help: "Runs of each kind, taken in turns.") var runs = 5
   @Option(help: "The seed of everything.") var seed: UInt64 = 1
@@ -75,7 +87,7 @@ struct BenchServe: ParsableCommand {
 
   func validate() throws {
     guard rows > 0, (1...1024).contains(dimension), (1...65_536).contains(batch), (1...1000).contains(inFlight),
-      (1...100_000).contains(candidates), seconds > 0, seconds <= 3600, runs > 0
+      (1...100_000).contains(candidates), predictionRate > 0, seconds > 0, seconds <= 3600, runs > 0
     else { throw ValidationError("a number is out of range.") }
   }
 
@@ -86,6 +98,7 @@ struct BenchServe: ParsableCommand {
     settings.batch = batch
     settings.inFlight = inFlight
     settings.candidates = candidates
+    settings.predictionRate = predictionRate
     settings.seconds = seconds
     settings.runs = runs
     settings.seed = seed

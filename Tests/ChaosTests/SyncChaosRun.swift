@@ -117,7 +117,9 @@ final class SyncChaosRun {
     try start(RoleInstance(.sync))
     for replica in replicas { try start(RoleInstance(.replica, replica)) }
     try feed.claim()
-    try until("every replica is ready for the first time", within: 60) { replicas.allSatisfy { watch.isReady($0) == true } }
+    try until("every replica is ready for the first time", within: 60) {
+      replicas.allSatisfy { watch.isReady($0) == true }
+    }
     for link in replicas { proxy.send(.harm(link, share: SyncChaosOptions.harmedShare, until: .max)) }
     let begin = Clocks.monotonic()
     var nextFault = begin
@@ -182,7 +184,8 @@ final class SyncChaosRun {
     children[instance] = try Child(
       instance, command: options.command, configuration: Self.configuration(root, isConsistent), state: root,
       log: "\(root)/logs/\(instance.directoryName)",
-      environment: instance.role == .replica ? ["GUIRA_SYNC": "ipc://\(root)/links/\(instance.index)"] : [:], fault: nil)
+      environment: instance.role == .replica ? ["GUIRA_SYNC": "ipc://\(root)/links/\(instance.index)"] : [:], fault: nil
+    )
     due[instance] = nil
   }
 

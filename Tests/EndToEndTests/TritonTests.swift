@@ -3,8 +3,9 @@ import Foundation
 import Streams
 import Testing
 
-/// A client that others wrote against the same protocol: `tritonclient[http]`, which `make test-triton` puts into an
-/// environment of its own. Without it the test says loudly that it was skipped.
+/// A client that others wrote against the same protocol.
+///
+/// `make test-triton` puts it into an environment of its own; without that the test says loudly that it was skipped.
 @Suite("tritonclient", .serialized) struct TritonTests {
   private struct Answer: Decodable {
     var live, ready, modelReady: Bool
@@ -44,7 +45,8 @@ import Testing
     ]
     let file = "\(scratch.path)/question.json"
     try JSONSerialization.data(withJSONObject: question).write(to: URL(filePath: file))
-    let said = try DeployTests.run(Self.python, [packageRoot + "Tests/Python/triton_predict.py", file], in: packageRoot)
+    let said = try DeployTests.run(
+      Self.python, [packageRoot + "Tests/Python/triton_predict.py", file], in: packageRoot)
     try #require(said.code == 0, "\(said.text)")
     let answer = try JSONDecoder().decode(Answer.self, from: Data(said.text.utf8))
     #expect(answer.live && answer.ready && answer.modelReady && answer.server == "guira")

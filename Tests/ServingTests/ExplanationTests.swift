@@ -59,7 +59,8 @@ import Testing
     return prediction.probabilities.map { log($0 / (1 - $0)) }
   }
 
-  @Test(arguments: ["logistic", "fm", "deepfm", "dcn"]) func `the parts of the logit add up to it, and each is a prediction's`(
+  @Test(arguments: ["logistic", "fm", "deepfm", "dcn"])
+  func `the parts of the logit add up to it, and each is a prediction's`(
     kind: String
   ) throws {
     // Without a sampling rate: what is compared are logits before the correction.

@@ -162,6 +162,8 @@ extension RoleProcess {
   }
 
   func runSync(_ board: StatusBoard) throws {
+    // Every version takes the buffers of the one before.
+    guira_keep_freed_memory()
     var options = SyncServerOptions(
       sync: plan.sync, shardEndpoints: try shardEndpoints(), endpoint: endpoints.listening(endpoints.sync),
       directory: "\(directory)/versions")
