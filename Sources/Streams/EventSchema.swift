@@ -30,11 +30,16 @@ public struct FeatureSpec: Equatable, Sendable, Codable {
   public var name: String
   /// What its values are.
   public var kind: FeatureKind
+  /// How it is computed from the stream; nil: events carry it.
+  ///
+  /// Datasets have only features of the second sort, so it is not encoded.
+  public var stream: StreamFeatureSpec?
 
   /// A feature from its parts.
-  public init(name: String, kind: FeatureKind = .id) {
+  public init(name: String, kind: FeatureKind = .id, stream: StreamFeatureSpec? = nil) {
     self.name = name
     self.kind = kind
+    self.stream = stream
   }
 }
 
