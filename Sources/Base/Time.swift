@@ -7,6 +7,20 @@ internal import Glibc
 /// Event times and arrival times are given in it.
 public typealias Milliseconds = Int64
 
+extension Milliseconds {
+  /// This time plus a non-negative duration, saturating: absurd event times must not trap.
+  public func later(by duration: Int64) -> Milliseconds {
+    let (sum, overflow) = addingReportingOverflow(duration)
+    return overflow ? .max : sum
+  }
+
+  /// This time minus a non-negative duration, saturating.
+  public func earlier(by duration: Int64) -> Milliseconds {
+    let (difference, overflow) = subtractingReportingOverflow(duration)
+    return overflow ? .min : difference
+  }
+}
+
 /// The clocks of this machine.
 public enum Clocks {
   /// Wall-clock time now, UTC milliseconds.

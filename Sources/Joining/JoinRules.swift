@@ -52,11 +52,14 @@ public struct JoinRules: Equatable, Sendable {
   ///
   /// Default 10 minutes; ids of impressions are remembered, and actions wait, for the largest window plus this.
   public var graceMilliseconds: Int64
+  /// The features that are computed from the stream; nil: none are.
+  public var features: StreamFeatureRules?
 
   /// Rules from their parts; the defaults are those of the configuration file.
   public init(
     tasks: [TaskSpec], impressionPartitions: Int = 1, actionPartitions: Int = 1, outputPartitions: Int = 1,
-    allowedLatenessMilliseconds: Int64 = 0, graceMilliseconds: Int64 = 10 * 60 * 1000, emitsLateActions: Bool = false
+    allowedLatenessMilliseconds: Int64 = 0, graceMilliseconds: Int64 = 10 * 60 * 1000, emitsLateActions: Bool = false,
+    features: StreamFeatureRules? = nil
   ) {
     self.tasks = tasks
     self.impressionPartitions = impressionPartitions
@@ -65,6 +68,7 @@ public struct JoinRules: Equatable, Sendable {
     self.allowedLatenessMilliseconds = allowedLatenessMilliseconds
     self.graceMilliseconds = graceMilliseconds
     self.emitsLateActions = emitsLateActions
+    self.features = features
   }
 
   /// The longest window or grace a configuration may ask for, in milliseconds: ten years.
@@ -99,7 +103,7 @@ public struct JoinRules: Equatable, Sendable {
     where !(0...Self.longestWait).contains(time) {
       problems.append("the \(what) is \(time) ms; use 0 ... \(Self.longestWait)")
     }
-    return problems
+    return problems + (features?.problems() ?? [])
   }
 
   var inputs: [JoinInput] {
@@ -188,19 +192,5 @@ struct TaskTable {
   func keepsNegative(of task: Int, _ impression: ImpressionID) -> Bool {
     let word = Hashing.mix(impression.hash64 ^ seeds[task])
     return Double(word >> 11) * 0x1p-53 < keepRates[task]
-  }
-}
-
-extension Milliseconds {
-  /// This time plus a non-negative duration, saturating: absurd event times must not trap.
-  func later(by duration: Int64) -> Milliseconds {
-    let (sum, overflow) = addingReportingOverflow(duration)
-    return overflow ? .max : sum
-  }
-
-  /// This time minus a non-negative duration, saturating.
-  func earlier(by duration: Int64) -> Milliseconds {
-    let (difference, overflow) = subtractingReportingOverflow(duration)
-    return overflow ? .min : difference
   }
 }

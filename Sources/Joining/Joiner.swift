@@ -80,7 +80,7 @@ public final class Joiner {
   /// Opens the state directory and the outputs, and goes on where the last checkpoint and the outputs are.
   public init(_ options: JoinerOptions, streams: any JoinerStreams) throws(JoinerError) {
     self.options = options
-    let path = Joiner.checkpointPath(options)
+    let path = JoinerCheckpoint.path(in: options.stateDirectory)
     let content: [UInt8]?
     do throws(FileError) {
       try Files.makeDirectory(options.stateDirectory)
@@ -131,10 +131,6 @@ public final class Joiner {
     checkpointPositions = []
     lastCheckpoint = Clocks.monotonic()
     checkpointPositions = positions
-  }
-
-  private static func checkpointPath(_ options: JoinerOptions) -> String {
-    "\(options.stateDirectory)/joiner.checkpoint"
   }
 
   /// Joins until `shouldStop` says so, then brings everything to the disk.
@@ -306,7 +302,7 @@ public final class Joiner {
     checkpoint.encode(core, into: &writer)
     let content = writer.finish().array
     do throws(FileError) {
-      try Files.replace(Joiner.checkpointPath(options), with: content)
+      try Files.replace(JoinerCheckpoint.path(in: options.stateDirectory), with: content)
     } catch {
       throw .file(error)
     }

@@ -11,6 +11,9 @@ internal import Streams
 struct JoinerCheckpoint {
   private static let magic: UInt32 = 0x3152_4A47  // "GJR1"
 
+  /// The file in a joiner's directory.
+  static func path(in directory: String) -> String { "\(directory)/joiner.checkpoint" }
+
   /// The ends of the example partitions.
   var exampleEnds: [Position] = []
   /// The end of the late actions.

@@ -33,6 +33,10 @@ public struct JoinerCore: ~Copyable {
   /// Labels that are in the output already, found there after a restart.
   var withheld: [ImpressionID: UInt64] = [:]
 
+  /// Computes what the rules want computed from the stream.
+  public internal(set) var features: StreamFeatures?
+  private var valued: [StreamFeatures.Valued] = []
+
   private var examples: [JoinedExample] = []
   private var lateActions: [Action] = []
   private var taken: [Timers.Entry] = []
@@ -48,6 +52,7 @@ public struct JoinerCore: ~Copyable {
     watermarks = Array(repeating: .min, count: rules.impressionPartitions + rules.actionPartitions)
     positions = Array(repeating: .start, count: watermarks.count)
     scratch = LabelScratch(tasks: tasks.names.count)
+    features = rules.features.map { StreamFeatures($0) }
   }
 
   // MARK: - Input
@@ -90,6 +95,19 @@ public struct JoinerCore: ~Copyable {
     guard joint > watermark else { return }
     watermark = joint
     table.forget(before: joint)
+    if features != nil { giveValues() }
+  }
+
+  /// Freezes the stream features of impressions that the watermark has passed, before any of their labels leaves.
+  private mutating func giveValues() {
+    features?.advance(to: watermark, into: &valued)
+    for given in valued {
+      guard let slot = table.find(given.id), slot != PendingTable.remembered, table.slots[Int(slot)].kind == .pending,
+        let block = features?.filled(table.slots[Int(slot)].features, with: given.values)
+      else { continue }
+      table.setFeatures(block, of: Int(slot))
+    }
+    valued.removeAll(keepingCapacity: true)
   }
 
   private mutating func take(_ impression: Impression, ordinal: Position, own: Milliseconds) {
@@ -123,6 +141,8 @@ public struct JoinerCore: ~Copyable {
       }
     }
     arm(slot)
+    // What a late impression would have seen has been counted past; it goes without values.
+    if impression.time >= own { features?.take(impression, isValued: true) }
   }
 
   private mutating func take(_ action: Action, own: Milliseconds) {
@@ -132,6 +152,7 @@ public struct JoinerCore: ~Copyable {
       if rules.emitsLateActions { lateActions.append(action) }
       return
     }
+    features?.take(action)
     guard let name = tasks.actionNumbers[action.name] else {
       counters.unusedActions += 1
       return

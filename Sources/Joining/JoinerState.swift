@@ -5,7 +5,7 @@ public import Base
 internal import Streams
 
 extension JoinerCore {
-  private static let format: UInt32 = 1
+  private static let format: UInt32 = 2
 
   /// Appends the whole state.
   ///
@@ -37,6 +37,10 @@ extension JoinerCore {
       writer.append(id)
       writer.append(mask)
     }
+    let length = writer.count
+    writer.append(UInt64(0))
+    features?.encode(into: &writer)
+    writer.patch(UInt64(writer.count - length - 8), at: length)
   }
 
   /// A core that goes on where another was encoded.
@@ -44,8 +48,8 @@ extension JoinerCore {
   public init(rules: JoinRules, decoding reader: inout ByteReader) throws(DecodeError) {
     self.init(rules: rules)
     let format = try reader.read(UInt32.self)
-    guard format == Self.format else {
-      throw .invalid(field: "joiner state format", value: "\(format)", expected: "\(Self.format)")
+    guard format == Self.format || format == 1 else {
+      throw .invalid(field: "joiner state format", value: "\(format)", expected: "1 or \(Self.format)")
     }
     // Bit t of a stored mask is bit taskPlaces[t] of ours; a task that is gone has no place.
     var taskPlaces: [Int?] = []
@@ -79,7 +83,17 @@ extension JoinerCore {
       let id = try reader.read(ImpressionID.self)
       withheld[id] = try PendingTable.mask(try reader.read(), taskPlaces)
     }
+    if format > 1 { try decodeFeatures(&reader) }
     rearm()
+  }
+
+  /// Reads the state of the stream features, or past it when there are none any more.
+  private mutating func decodeFeatures(_ reader: inout ByteReader) throws(DecodeError) {
+    let length = Int(clamping: try reader.read(UInt64.self))
+    var state = try reader.sub(count: length)
+    guard length > 0, let rules = rules.features else { return }
+    features = try StreamFeatures(rules, decoding: &state)
+    try state.expectEnd()
   }
 
   /// Makes the appointments anew from the slots; windows may have changed since.

@@ -1,6 +1,7 @@
 // What a joiner tells about itself, about twice a second.
 
 internal import Base
+public import Streams
 
 /// A snapshot of a joiner.
 public struct JoinerStatus: Equatable, Sendable, Codable {
@@ -48,6 +49,8 @@ public struct JoinerStatus: Equatable, Sendable, Codable {
   public var checkpointSeconds: Double
   /// The size of the last checkpoint.
   public var checkpointBytes: Int
+  /// What the features that are computed from the stream have seen; nil without such features.
+  public var features: StreamFeatureCounters?
   /// What the joiner waits for, in words; nil when it waits for nothing but new events.
   public var waitsFor: String?
 }
@@ -74,6 +77,7 @@ extension Joiner {
         JoinerStatus.Output(name: $0.output.description, synced: $0.synced.low, backlog: $0.backlog)
       },
       checkpointSeconds: Double(checkpointNanoseconds) / 1e9, checkpointBytes: checkpointBytes,
+      features: core.features?.counters,
       waitsFor: trouble ?? whatItWaitsFor(inputStates))
   }
 

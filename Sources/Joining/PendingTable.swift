@@ -92,6 +92,12 @@ struct PendingTable {
     slots[index].predictions = impression.predictions
   }
 
+  /// Puts other features in the place of a pending impression's.
+  mutating func setFeatures(_ features: FeatureBlock, of index: Int) {
+    payloadBytes += features.bytes.count - slots[index].features.bytes.count
+    slots[index].features = features
+  }
+
   /// Frees a slot and its actions; the id is remembered until `forgetAfter`, or forgotten at once.
   mutating func freeSlot(_ index: Int, rememberUntil forgetAfter: Milliseconds?) {
     var action = slots[index].firstAction

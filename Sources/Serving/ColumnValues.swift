@@ -77,7 +77,11 @@ extension Workspace {
   }
 
   /// Makes the columns of candidates from the values of each feature; features without values stay empty or zero.
-  func fillColumns(_ values: [ColumnValues], candidates: Int, schema: EventSchema) throws(RequestError) {
+  ///
+  /// - Parameter complete: puts in what a request does not give.
+  func fillColumns(
+    _ values: [ColumnValues], candidates: Int, schema: EventSchema, complete: (FeatureBlock) -> FeatureBlock
+  ) throws(RequestError) {
     columns.clear()
     for candidate in 0..<candidates {
       block.removeAll(keepingCapacity: true)
@@ -95,7 +99,7 @@ extension Workspace {
           for place in 0..<width { append(values[column].ids[candidate * width + place]) }
         }
       }
-      try add(FeatureBlock(bytes: block), schema: schema)
+      try add(complete(FeatureBlock(bytes: block)), schema: schema)
     }
   }
 

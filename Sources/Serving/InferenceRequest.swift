@@ -49,6 +49,8 @@ struct InferenceRequest {
   private let schema: EventSchema
   private let tasks: [String]
   private let modelInput: ModelInput
+  /// When the candidates are shown, UTC milliseconds; nil: now.
+  private var time: Milliseconds?
 
   /// Reads a request into the workspace's columns.
   /// - Parameter jsonByteCount: how much of `body` is JSON, when raw tensors follow.
@@ -74,7 +76,7 @@ struct InferenceRequest {
     guard offset == body.byteCount else {
       throw .bad("\(body.byteCount - offset) bytes are left after the last raw tensor")
     }
-    try fill(workspace, tensors, body)
+    try fill(workspace, tensors, body, predictor)
   }
 
   /// Walks the request's fields; gives the token of `inputs`, 0 without one.
@@ -93,6 +95,7 @@ struct InferenceRequest {
         id = json.string(of: json[value])
       } else if json.text(key, is: "parameters") {
         wantsBinary = Self.parameter("binary_data_output", json, at: value)?.kind == .yes
+        time = Self.parameter("time", json, at: value)?.integer
       }
       next = json[value].end
     }
@@ -151,9 +154,9 @@ struct InferenceRequest {
     _ json: borrowing JSONText, at: Int, place: Int, offset: inout Int, end: Int
   ) throws(RequestError) -> Tensor {
     let name = try Self.requireText("name", of: "inputs[\(place)]", json, at: at)
-    guard let column = schema.features.firstIndex(where: { $0.name == name }) else {
+    guard let column = schema.features.firstIndex(where: { $0.name == name && $0.stream == nil }) else {
       throw .bad(
-        "input '\(name)' is no feature; there are \(schema.features.map(\.name).joined(separator: ", "))")
+        "input '\(name)' is no feature; there are \(schema.givenFeatures.map(\.name).joined(separator: ", "))")
     }
     let kind = schema.features[column].kind
     let datatypeName = try Self.requireText("datatype", of: "input '\(name)'", json, at: at)
@@ -237,13 +240,17 @@ struct InferenceRequest {
 
   // MARK: Values
 
-  private func fill(_ workspace: Workspace, _ tensors: [Tensor], _ body: RawSpan) throws(RequestError) {
+  private func fill(
+    _ workspace: Workspace, _ tensors: [Tensor], _ body: RawSpan, _ predictor: Predictor
+  ) throws(RequestError) {
     var values = [ColumnValues](repeating: ColumnValues(), count: schema.features.count)
     for tensor in tensors {
       values[tensor.column] = try read(tensor, workspace.json, body)
     }
     try requireAll(tensors)
-    try workspace.fillColumns(values, candidates: tensors.first?.candidates ?? 0, schema: schema)
+    try workspace.fillColumns(values, candidates: tensors.first?.candidates ?? 0, schema: schema) {
+      predictor.filled($0, at: time)
+    }
   }
 
   private func read(

@@ -25,9 +25,11 @@ enum InstancesRequest {
       throw .bad("the body is \(workspace.json[0].kind.words); expected an object with 'instances'")
     }
     var instances = 0
+    var time: Milliseconds?
     var next = 1
     for _ in 0..<workspace.json[0].count {
       if workspace.json.text(workspace.json[next], is: "instances") { instances = next + 1 }
+      if workspace.json.text(workspace.json[next], is: "time") { time = workspace.json[next + 1].integer }
       next = workspace.json[next + 1].end
     }
     guard instances != 0, workspace.json[instances].kind == .list else {
@@ -47,7 +49,7 @@ enum InstancesRequest {
       } catch {
         throw .bad("instances[\(place)]: \(error)")
       }
-      try workspace.add(features, schema: predictor.schema)
+      try workspace.add(predictor.filled(features, at: time), schema: predictor.schema)
       element = workspace.json[element].end
     }
   }

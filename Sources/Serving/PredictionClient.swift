@@ -68,6 +68,8 @@ public final class PredictionClient {
   /// What has been asked and answered so far.
   public private(set) var counts = PredictionClientCounts()
 
+  private var times: [Milliseconds] = []
+
   /// One impression on its way.
   private struct Request {
     var attempts = 0
@@ -90,7 +92,11 @@ public final class PredictionClient {
   /// One answer per impression, in order; nil where no replica answered in time.
   ///
   /// Blocks until all are settled.
-  public func predict(_ impressions: [FeatureBlock]) -> [ServedPrediction?] {
+  ///
+  /// - Parameter times: when each is shown, for features that are computed from the stream; empty: now.
+  public func predict(_ impressions: [FeatureBlock], times: [Milliseconds] = []) -> [ServedPrediction?] {
+    precondition(times.isEmpty || times.count == impressions.count, "\(times.count) times for \(impressions.count)")
+    self.times = times
     var answers = [ServedPrediction?](repeating: nil, count: impressions.count)
     var requests = [Request](repeating: Request(), count: impressions.count)
     var waiting = Array(impressions.indices.reversed())
@@ -116,7 +122,9 @@ public final class PredictionClient {
       // The replica that just failed is asked again only when there is no other.
       if requests[next].avoid == connection.replica, hasOther(than: connection.replica, now: now) { continue }
       waiting.removeLast()
-      guard format.encode(impressions[next], host: replicas[connection.replica].host, into: &connection.output) else {
+      let time = times.isEmpty ? nil : times[next]
+      let host = replicas[connection.replica].host
+      guard format.encode(impressions[next], time: time, host: host, into: &connection.output) else {
         counts.lastProblem = "the impression's features are not of the schema"
         continue
       }

@@ -26,12 +26,24 @@ struct PredictionFormat: ~Copyable {
   /// Replaces `output` by the request for one impression; false when its features are not of the schema.
   ///
   /// Unlike events, a request names every feature: null says that there is no value, and nothing was forgotten.
-  mutating func encode(_ features: FeatureBlock, host: String, into output: inout [UInt8]) -> Bool {
+  ///
+  /// - Parameter time: when it is shown; nil: now.
+  mutating func encode(
+    _ features: FeatureBlock, time: Milliseconds?, host: String, into output: inout [UInt8]
+  ) -> Bool {
     guard let values = try? features.values(of: schema) else { return false }
     body.clear()
-    body.append(text: "{\"instances\":[{")
-    for (index, value) in values.enumerated() {
-      if index > 0 { body.append(text: ",") }
+    body.append(text: "{")
+    if let time {
+      body.append(text: "\"time\":")
+      body.append(decimal: time)
+      body.append(text: ",")
+    }
+    body.append(text: "\"instances\":[{")
+    var isFirst = true
+    for (index, value) in values.enumerated() where schema.features[index].stream == nil {
+      if !isFirst { body.append(text: ",") }
+      isFirst = false
       body.append(utf8: keys[index])
       switch value {
       case .ids(let ids):

@@ -79,7 +79,7 @@ struct ModelInput: Sendable {
     self.columns = columns
     self.tableOfColumn = tableOfColumn
     self.dense = dense
-    required = (columns + dense.map(\.column)).sorted()
+    required = (columns + dense.map(\.column)).filter { schema.features[$0].stream == nil }.sorted()
   }
 }
 
@@ -96,11 +96,17 @@ public final class Predictor: Sendable {
   /// The most bytes a request body may have.
   public let bodyByteLimit: Int
   let inputs: [ModelInput]
+  private let streamFeatures: SharedStreamFeatures?
   private let pool = Mutex<[Workspace]>([])
 
   /// A predictor for all models of a store.
+  ///
+  /// - Parameter streamFeatures: where the values come from that requests do not give.
   /// - Throws: `PredictorError` when a model needs features that the schema does not have.
-  public init(store: ReplicaStore, schema: EventSchema, bodyByteLimit: Int = 8 << 20) throws(PredictorError) {
+  public init(
+    store: ReplicaStore, schema: EventSchema, streamFeatures: SharedStreamFeatures? = nil, bodyByteLimit: Int = 8 << 20
+  ) throws(PredictorError) {
+    self.streamFeatures = streamFeatures
     self.store = store
     self.schema = schema
     self.bodyByteLimit = bodyByteLimit
@@ -113,6 +119,12 @@ public final class Predictor: Sendable {
   public func predict(model name: String, _ columns: FeatureColumns) -> Prediction? {
     guard let model = store.model(named: name) else { return nil }
     return withWorkspace { predict(model: model, columns, $0) }
+  }
+
+  /// The features of a candidate shown at `time`, or now, with those that are computed from the stream.
+  func filled(_ features: FeatureBlock, at time: Milliseconds?) -> FeatureBlock {
+    guard let streamFeatures else { return features }
+    return streamFeatures.filled(features, at: time ?? Clocks.wall())
   }
 
   /// Lends a workspace to `body`.

@@ -84,7 +84,7 @@ public struct Dataset: Equatable, Sendable, Codable {
   public func misfits(_ configured: EventSchema) -> [String] {
     var problems: [String] = []
     let known = Dictionary(schema.features.map { ($0.name, $0.kind) }, uniquingKeysWith: { first, _ in first })
-    for feature in configured.features {
+    for feature in configured.givenFeatures {
       if feature.isServed, known[feature.name] == nil { continue }
       guard let kind = known[feature.name] else {
         let names = schema.features.map(\.name).joined(separator: ", ")

@@ -67,7 +67,8 @@ public struct EventInput: ~Copyable {
     let problems = dataset.misfits(schema)
     guard problems.isEmpty else { throw .misfit(path: directory, problems: problems) }
     var options = options
-    options.ignoredFeatures.formUnion(Set(dataset.schema.features.map(\.name)).subtracting(schema.features.map(\.name)))
+    let used = schema.givenFeatures.map(\.name)
+    options.ignoredFeatures.formUnion(Set(dataset.schema.features.map(\.name)).subtracting(used))
     try self.init(
       events: "\(directory)/\(Dataset.eventsName)", schema: schema, dataset: dataset, imported: imported,
       options: options)

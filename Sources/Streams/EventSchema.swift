@@ -32,11 +32,16 @@ public struct FeatureSpec: Equatable, Sendable, Codable {
   public var kind: FeatureKind
   /// Whether it is filled in when an impression is served, so that datasets need not have it; not encoded.
   public var isServed = false
+  /// How it is computed from the stream; nil: events carry it.
+  ///
+  /// Datasets have only features of the second sort, so it is not encoded.
+  public var stream: StreamFeatureSpec?
 
   /// A feature from its parts.
-  public init(name: String, kind: FeatureKind = .id) {
+  public init(name: String, kind: FeatureKind = .id, stream: StreamFeatureSpec? = nil) {
     self.name = name
     self.kind = kind
+    self.stream = stream
   }
 }
 

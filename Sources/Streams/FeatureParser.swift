@@ -73,11 +73,11 @@ package struct FeatureParser {
     var next = at + 1
     for expected in 0..<object.count {
       let key = json[next]
-      if let index = names.index(of: key, in: json, expecting: expected) {
+      if let index = names.index(of: key, in: json, expecting: expected), specs[index].stream == nil {
         guard found[index] == 0 else { throw .repeated(field: specs[index].name) }
         found[index] = next + 1
       } else if ignored.index(of: key, in: json, expecting: 0) == nil {
-        throw .unknownFeature(json.string(of: key), known: names.names)
+        throw .unknownFeature(json.string(of: key), known: specs.filter { $0.stream == nil }.map(\.name))
       }
       next = json[next + 1].end
     }

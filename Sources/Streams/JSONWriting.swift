@@ -111,12 +111,12 @@ public struct EventEncoder: Sendable {
 
   /// Appends a feature block as the JSON object that impressions and prediction requests carry.
   ///
-  /// Empty features are left out.
+  /// Empty features are left out, and those that are computed from the stream: nobody else gives them.
   public func append(_ features: FeatureBlock, to writer: inout ByteWriter) throws(DecodeError) {
     let values = try features.values(of: schema)
     writer.append(text: "{")
     var isFirst = true
-    for (index, value) in values.enumerated() {
+    for (index, value) in values.enumerated() where schema.features[index].stream == nil {
       if case .ids(let ids) = value, ids.isEmpty { continue }
       if !isFirst { writer.append(text: ",") }
       isFirst = false

@@ -7,7 +7,7 @@ import Streams
 
 /// Records per input partition, in the partition's order.
 struct Traffic {
-  let rules: JoinRules
+  var rules: JoinRules
   var streams: [JoinInput: [Event]] = [:]
 
   static let rules = JoinRules(

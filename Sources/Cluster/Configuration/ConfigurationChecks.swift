@@ -13,6 +13,7 @@ extension ClusterConfiguration {
     checkUnique(models.map(\.name), "models", binding)
     checkModels(binding)
     checkTables(binding)
+    checkStreamFeatures(binding)
     checkShapes(binding)
     checkTimes(binding)
     checkAddresses(binding)

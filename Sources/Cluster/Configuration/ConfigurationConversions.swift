@@ -2,6 +2,7 @@
 
 internal import Base
 public import Embeddings
+internal import Joining
 public import Layers
 public import Streams
 
@@ -10,7 +11,7 @@ extension ClusterConfiguration {
   public var eventSchema: EventSchema {
     EventSchema(
       features: features.map {
-        var spec = FeatureSpec(name: $0.name, kind: $0.kind)
+        var spec = FeatureSpec(name: $0.name, kind: $0.kind, stream: $0.stream?.spec)
         spec.isServed = soap.model != nil && $0.name == soap.feature
         return spec
       },
@@ -19,6 +20,25 @@ extension ClusterConfiguration {
           name: task.name, positiveActions: task.positive, closingActions: task.closing,
           windowMilliseconds: task.window.milliseconds, delivery: task.delivery, negativeRate: task.negativeRate)
       })
+  }
+
+  /// How features are computed from the stream; nil when none are.
+  public var streamFeatureRules: StreamFeatureRules? {
+    let schema = eventSchema
+    guard schema.hasStreamFeatures else { return nil }
+    let window = schema.tasks.map(\.windowMilliseconds).max() ?? 0
+    return StreamFeatureRules(
+      schema: schema, delayMilliseconds: joiner.featureDelay.milliseconds,
+      memoryMilliseconds: window + JoinerSettings.graceMilliseconds, byteLimit: joiner.featureMemory)
+  }
+
+  /// How impressions and actions are joined.
+  var joinRules: JoinRules {
+    JoinRules(
+      tasks: eventSchema.tasks, impressionPartitions: streams.impressions.partitions,
+      actionPartitions: streams.actions.partitions, outputPartitions: streams.examples.partitions,
+      allowedLatenessMilliseconds: joiner.allowedLateness.milliseconds,
+      graceMilliseconds: JoinerSettings.graceMilliseconds, features: streamFeatureRules)
   }
 
   /// The features a model reads, in the order of the file.

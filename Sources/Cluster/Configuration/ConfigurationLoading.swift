@@ -42,6 +42,7 @@ extension ClusterConfiguration {
   public static var keyPaths: [String] {
     var sample = sample
     sample.tables.overrides = ["user_id": TableSettings()]
+    sample.features[0].stream = .complete
     let binding = Binding(isWriting: true)
     sample.bind(Section(binding, mapping: nil))
     return binding.patterns

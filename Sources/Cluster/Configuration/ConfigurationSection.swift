@@ -152,6 +152,17 @@ final class Section {
     read(node, path: path(of: key), pattern: pattern(of: key), into: &value)
   }
 
+  /// A mapping of its own that may be left out; absent when nil.
+  func optionalSection<S: Settings>(_ key: String, _ value: inout S?) {
+    if binding.isWriting ? value == nil : !isGiven(key) {
+      known.append(key)
+      return binding.name(pattern(of: key))
+    }
+    var inner = value ?? S()
+    section(key, &inner)
+    value = inner
+  }
+
   /// A list of mappings; elements with a `name` are called by it in key paths.
   func list<S: Settings>(_ key: String, _ values: inout [S], atMost limit: Int) {
     let node = node(key)

@@ -31,6 +31,10 @@ public struct FeatureSettings: Sendable, Equatable, Settings {
   /// Default nil: a table named as the feature. Features that really are the same thing (the item shown, the items
   /// clicked before) may name one table.
   public var table: String?
+  /// How it is computed from the stream.
+  ///
+  /// Default nil: events carry it. docs/features.md explains.
+  public var stream: StreamFeatureSettings?
 
   /// Without a name yet.
   public init() {}
@@ -62,6 +66,7 @@ public struct FeatureSettings: Sendable, Equatable, Settings {
     section.optional("width", &width, .integer(1...65_535))
     section.value("combiner", &combiner, .word)
     section.optional("table", &table, .name)
+    section.optionalSection("stream", &stream)
     switch word {
     case .id: kind = .id
     case .ids: kind = .ids(limit: limit ?? 32)
@@ -194,6 +199,17 @@ public struct JoinerSettings: Sendable, Equatable, Settings {
   ///
   /// Default 4GiB: a shard that is restored to an older state catches up from them.
   public var keepExamples = 4 << 30
+  /// Features from the stream: an event counts for impressions that are more than this later, event time.
+  ///
+  /// Default 5s: by then a replica has it too, so that training and serving count the same.
+  public var featureDelay: Duration = .seconds(5)
+  /// About the most bytes that features from the stream take, in the joiner and in each replica.
+  ///
+  /// Default 256MiB; what was longest without an event goes first.
+  public var featureMemory = 256 << 20
+
+  /// How long beyond the largest window an impression is remembered.
+  static let graceMilliseconds: Int64 = 10 * 60 * 1000
 
   /// The defaults.
   public init() {}
@@ -203,5 +219,7 @@ public struct JoinerSettings: Sendable, Equatable, Settings {
     section.value("checkpointEvery", &checkpointEvery, .duration(.milliseconds(100) ... .seconds(3600)))
     section.value("backlogBytes", &backlogBytes, .size(1 << 20...1 << 42))
     section.value("keepExamples", &keepExamples, .size(0...1 << 50))
+    section.value("featureDelay", &featureDelay, .duration(.zero ... .seconds(30 * 86_400)))
+    section.value("featureMemory", &featureMemory, .size(StreamFeatureRules.leastBytes...1 << 40))
   }
 }

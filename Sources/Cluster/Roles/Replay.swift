@@ -114,7 +114,10 @@ final class ReplaySession {
     let board = board
     progress = try replayer.run(
       next: { () throws(StreamError) in try input.next() }, complete: { chunk in vectors?.fill(&chunk) },
-      predict: { chunk in client?.predict(chunk.map(\.features)) ?? chunk.map { _ in nil } },
+      predict: { chunk in
+        let times = schema.hasStreamFeatures ? chunk.map(\.time) : []
+        return client?.predict(chunk.map(\.features), times: times) ?? chunk.map { _ in nil }
+      },
       mayContinue: { gate.isOpen(impressions: impressions, actions: actions) }, isCancelled: isCancelled,
       report: { progress in
         var status = RoleStatus(RoleInstance(.player), state: .ready)

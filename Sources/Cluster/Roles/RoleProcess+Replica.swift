@@ -1,17 +1,57 @@
 // A replica: a thread that follows sync, one that answers questions over ZeroMQ, and the HTTP server.
 
 internal import Base
+internal import Glibc
+internal import Joining
 internal import Serving
+internal import Streams
 internal import Synchronization
 internal import Syncing
 internal import Wire
 
+/// How far a replica's stream features are.
+private struct FeatureStatus {
+  /// All that counts before this event time is counted; nil before anything is.
+  var frontier: Milliseconds?
+  /// Why they do not go on, in words; empty when they do.
+  var problem = ""
+}
+
 extension RoleProcess {
+  /// Keeps stream features up with the streams until it is told to stop; trouble is told, and tried again.
+  private func follow(
+    into shared: SharedStreamFeatures, _ status: borrowing Mutex<FeatureStatus>, until isStopped: () -> Bool
+  ) {
+    let streams = JournalJoinerStreams(root: paths.root, consumer: "\(instance)")
+    let joiner = paths.directory(RoleInstance(.joiner))
+    var follower: StreamFeatureFollower?
+    while !isStopped() {
+      do throws(JoinerError) {
+        let current: StreamFeatureFollower
+        if let follower {
+          current = follower
+        } else {
+          current = try StreamFeatureFollower(
+            plan.configuration.joinRules, stateDirectory: joiner, streams: streams, into: shared)
+          follower = current
+        }
+        let didRead = try current.step(now: Clocks.wall())
+        let frontier = current.frontier
+        status.withLock { $0 = FeatureStatus(frontier: frontier == .min ? nil : frontier) }
+        if !didRead { usleep(2000) }
+      } catch {
+        status.withLock { $0.problem = "features from the stream stand still: \(error)" }
+        usleep(100_000)
+      }
+    }
+  }
+
   func runReplica(_ board: StatusBoard) throws {
     let configuration = plan.configuration
     let store = try ReplicaStore(
       tables: plan.replicaTables, models: plan.servedModels, visibility: configuration.replicas.visibility)
-    let predictor = try Predictor(store: store, schema: configuration.eventSchema)
+    let features = configuration.streamFeatureRules.map { SharedStreamFeatures(StreamFeatures($0)) }
+    let predictor = try Predictor(store: store, schema: configuration.eventSchema, streamFeatures: features)
     let http = endpoints.http(replica: instance.index)
     var options = ReplicaServerOptions(port: http.port)
     options.http.host = http.host
@@ -34,6 +74,15 @@ extension RoleProcess {
       questions.stop()
       thread.join()
     }
+    let featureStatus = Mutex(FeatureStatus())
+    let isStopped = Atomic(false)
+    let featureThread = features.map { shared in
+      OwnedThread(named: "features") { follow(into: shared, featureStatus, until: { isStopped.load(ordering: .relaxed) }) }
+    }
+    defer {
+      isStopped.store(true, ordering: .relaxed)
+      featureThread?.join()
+    }
     StopSignal.onSignal { link.stop() }
     let nextStatus = Mutex<Int64>(0)
     try link.run(target: target) { follower in
@@ -48,13 +97,13 @@ extension RoleProcess {
           return now >= next
         })
       else { return }
-      board.post(status(of: store, follower, questions))
+      board.post(status(of: store, follower, questions, featureStatus.withLock { $0 }))
     }
     if let error = questionFailure.withLock({ $0 }) { throw error }
   }
 
   private func status(
-    of store: ReplicaStore, _ follower: ReplicaFollower, _ questions: QuestionServer
+    of store: ReplicaStore, _ follower: ReplicaFollower, _ questions: QuestionServer, _ features: FeatureStatus
   ) -> RoleStatus {
     let statistics = store.statistics()
     let problem = follower.refusal ?? (store.isReady ? "" : "waits for a base from sync")
@@ -63,6 +112,10 @@ extension RoleProcess {
     report.counters[StatusKey.rows] = Double(statistics.tables.reduce(0) { $0 + $1.rows })
     report.counters[StatusKey.bytes] = Double(statistics.tables.reduce(0) { $0 + $1.bytes })
     report.counters[StatusKey.version] = Double(statistics.version?.number ?? 0)
+    if let frontier = features.frontier {
+      report.counters["featureLagSeconds"] = Double(max(0, Clocks.wall() - frontier)) / 1000
+    }
+    if isReady, !features.problem.isEmpty { report.message = features.problem }
     for (name, count) in questions.refused { report.counters[name] = Double(count) }
     if let lag = statistics.lag { report.counters["lagSeconds"] = lag.inSeconds }
     report.counters["rowRequests"] = Double(questions.answeredLookups)

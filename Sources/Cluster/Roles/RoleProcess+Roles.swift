@@ -57,13 +57,7 @@ extension RoleProcess {
 
   func runJoiner(_ board: StatusBoard) throws {
     let configuration = plan.configuration
-    var options = JoinerOptions(
-      rules: JoinRules(
-        tasks: configuration.eventSchema.tasks, impressionPartitions: configuration.streams.impressions.partitions,
-        actionPartitions: configuration.streams.actions.partitions,
-        outputPartitions: configuration.streams.examples.partitions,
-        allowedLatenessMilliseconds: configuration.joiner.allowedLateness.milliseconds),
-      stateDirectory: directory)
+    var options = JoinerOptions(rules: configuration.joinRules, stateDirectory: directory)
     options.checkpointInterval = configuration.joiner.checkpointEvery
     options.backlogLimit = UInt64(configuration.joiner.backlogBytes)
     let isDurable = configuration.cluster.durability == .epoch
@@ -84,6 +78,10 @@ extension RoleProcess {
       report.counters["duplicates"] = Double(
         status.counters.duplicateImpressions + status.counters.duplicateActions)
       report.counters["expiredActions"] = Double(status.counters.expiredActions)
+      if let features = status.features {
+        report.counters["featureKeysEvicted"] = Double(features.evictedKeys)
+        report.counters["featureImpressionsForgotten"] = Double(features.forgottenImpressions)
+      }
       for counts in status.counters.labels {
         report.labels[counts.task] = RoleStatus.LabelCounts(
           emitted: Int(counts.emitted), positive: Int(counts.positive))

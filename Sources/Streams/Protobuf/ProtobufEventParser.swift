@@ -98,8 +98,8 @@ public struct ProtobufEventParser: Sendable {
     for (place, feature) in given.enumerated() {
       // Features mostly come in the order of the schema.
       let isExpected = place < schema.features.count && schema.features[place].name == feature.name
-      guard let index = isExpected ? place : indices[feature.name] else {
-        throw .unknownFeature(feature.name, known: schema.features.map(\.name))
+      guard let index = isExpected ? place : indices[feature.name], schema.features[index].stream == nil else {
+        throw .unknownFeature(feature.name, known: schema.givenFeatures.map(\.name))
       }
       guard found[index] == nil else { throw .repeated(field: feature.name) }
       found[index] = place
@@ -159,7 +159,7 @@ public struct ProtobufEventParser: Sendable {
 
 extension [UInt8] {
   /// Appends an integer, little-endian.
-  fileprivate mutating func append<Word: FixedWidthInteger>(word: Word) {
+  mutating func append<Word: FixedWidthInteger>(word: Word) {
     unsafe Swift.withUnsafeBytes(of: word.littleEndian) { unsafe append(contentsOf: $0) }
   }
 }
