@@ -59,3 +59,43 @@ import Testing
     #expect(allowed.code == 0 && allowed.output.contains("starts fresh"), "\(allowed.errors)")
   }
 }
+
+/// Training on files.
+@Suite("Batch training", .serialized) struct BatchTrainingTests {
+  @Test func `passes over a file are made once each, shuffled the same way every time, and a cluster goes on from them`()
+    throws
+  {
+    let scratch = try Scratch()
+    let traffic = try scratch.makeTraffic(1500)
+    func train(_ state: String, _ more: [String] = []) throws -> Outcome {
+      try guira(
+        ["train", sampleConfiguration, "--events", traffic, "--state", state, "--set", "replicas.port=\(scratch.httpPort)"]
+          + more)
+    }
+    func export(_ state: String) throws -> Data {
+      let outcome = try guira(["export", "--state", state, "--output", "\(state).safetensors"])
+      try #require(outcome.code == 0, "\(outcome.errors)")
+      return try Data(contentsOf: URL(filePath: "\(state).safetensors"))
+    }
+    let (first, second) = ("\(scratch.path)/first", "\(scratch.path)/second")
+    let done = try train(first, ["--epochs", "2", "--shuffle"])
+    try #require(done.code == 0, "\(done.errors)")
+    #expect(done.output.contains("1500 examples, 2 passes"), "\(done.output)")
+    // The same seed and data, one trainer, in one process: the same bits.
+    #expect(try train(second, ["--epochs", "2", "--shuffle"]).code == 0)
+    let learnt = try export(first)
+    #expect(try export(second) == learnt)
+    // All passes are made: nothing is trained on again.
+    #expect(try train(first, ["--epochs", "2", "--shuffle"]).code == 0)
+    #expect(try export(first) == learnt)
+    // Another pass goes on.
+    #expect(try train(first, ["--epochs", "3", "--shuffle"]).code == 0)
+    #expect(try export(first) != learnt)
+
+    let up = try guira(
+      ["up", sampleConfiguration, "--state", first, "--events", traffic, "--report", scratch.report, "--set",
+        "replicas.port=\(scratch.httpPort)", "--set", "sync.sparseEvery=1s", "--set", "sync.denseEvery=1s"])
+    #expect(up.code == 0, "\(up.errors)")
+    #expect(try scratch.readReport().examples == 1500)
+  }
+}
