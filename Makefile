@@ -42,12 +42,16 @@ test: install ## builds with the import check and runs every test
 	$(SWIFT) build --build-tests $(ARCH) $(IMPORTS)
 	$(SWIFT) test $(ARCH) $(IMPORTS)
 
-test-python: build ## the Python client of docs/protocol.md against a real shard; makes .build/python with pyzmq and numpy
+test-python: build ## the Python client of docs/protocol.md and readers of exports; makes .build/python with what they need
 	@test -x .build/python/bin/python || python3 -m venv .build/python
 	@.build/python/bin/python -c 'import zmq, numpy' 2>/dev/null || .build/python/bin/pip install -q pyzmq numpy || true
 	@if .build/python/bin/python -c 'import zmq, numpy' 2>/dev/null; then \
 	  .build/python/bin/python Tests/Python/test_client.py .build/release/guira; \
 	else echo "*** SKIPPED: pyzmq and numpy are not there and cannot be installed; the Python client was NOT tested ***"; fi
+	@.build/python/bin/python -c 'import safetensors' 2>/dev/null || .build/python/bin/pip install -q safetensors || true
+	@if .build/python/bin/python -c 'import numpy, safetensors' 2>/dev/null; then \
+	  .build/python/bin/python Tests/Python/test_export.py .build/release/guira; \
+	else echo "*** SKIPPED: numpy and safetensors are not there and cannot be installed; the export was NOT tested ***"; fi
 
 test-triton: install ## tritonclient[http] against real replicas; makes .build/triton with it
 	@test -x .build/triton/bin/python || python3 -m venv .build/triton

@@ -109,8 +109,12 @@ public struct View<Element: BitwiseCopyable>: Sendable where Element: Sendable {
   /// A copy as an array.
   public var array: [Element] {
     let values = span
-    return unsafe [Element](unsafeUninitializedCapacity: count) { buffer, filled in
-      for index in 0..<values.count { unsafe (buffer.baseAddress! + index).initialize(to: values[index]) }
+    return unsafe [Element](unsafeUninitializedCapacity: values.count) { buffer, filled in
+      unsafe values.withUnsafeBufferPointer { source in
+        if let from = source.baseAddress, let to = buffer.baseAddress {
+          unsafe to.initialize(from: from, count: source.count)
+        }
+      }
       filled = values.count
     }
   }

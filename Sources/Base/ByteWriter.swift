@@ -116,7 +116,15 @@ internal import Glibc
   public mutating func clear() { count = 0 }
 
   /// Hands over the bytes as a blob and begins anew with an empty buffer.
+  ///
+  /// A buffer that is far larger than what was written is not kept: blobs may live long, and are counted by their bytes.
   public mutating func take() -> Blob {
+    if capacity > 4096, count < capacity / 4 {
+      let exact = unsafe Self.allocate(max(64, count))
+      unsafe memcpy(exact, base, count)
+      unsafe free(base)
+      unsafe base = exact
+    }
     let blob = unsafe Blob(owning: UnsafeRawPointer(base), count: count) {
       unsafe free(UnsafeMutableRawPointer(mutating: $0))
     }

@@ -24,7 +24,7 @@ public struct Table: ~Copyable {
   var sweepLine: UInt32 = 0
   var compactBelow = UInt32.max
   let seed: UInt64
-  let optimizers: [Optimizer]
+  var optimizers: [Optimizer]
   let threshold: Int
   let ageing: Milliseconds?
 

@@ -44,6 +44,11 @@ extension Table {
     return TableFull(table: options.name, limitBytes: limit, refused: counts.refused)
   }
 
+  /// Multiplies the step size of all segments from the next push on, for warm-up and decay; FTRL keeps its own.
+  public mutating func setRateFactor(_ factor: Float) {
+    for place in optimizers.indices { optimizers[place].setRateFactor(factor) }
+  }
+
   /// Applies one push: counts sightings, admits, creates rows and steps them.
   ///
   /// - Parameters:

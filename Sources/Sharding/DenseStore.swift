@@ -43,11 +43,11 @@ struct DenseStore {
   }
 
   /// Takes one gradient; false, and nothing changed, when it is not finite.
-  mutating func apply(gradient: Span<Float>, to tensor: Int) -> Bool {
+  mutating func apply(gradient: Span<Float>, to tensor: Int, rateFactor: Float) -> Bool {
     guard var entry = entries[tensor] else { preconditionFailure("tensor \(tensor) lives on another shard") }
     entries[tensor] = nil  // so that the arrays inside are changed in place
     let isTaken = entry.optimizer.apply(
-      gradient: gradient, values: &entry.values, state: &entry.state, rateFactor: 1)
+      gradient: gradient, values: &entry.values, state: &entry.state, rateFactor: rateFactor)
     if isTaken { entry.isChanged = true }
     entries[tensor] = entry
     return isTaken

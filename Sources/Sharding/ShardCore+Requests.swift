@@ -203,7 +203,9 @@ extension ShardCore {
     }
     try validate(push)
 
+    let rateFactor = rateFactor(of: stamp.chain)
     for section in push.sections {
+      if let rateFactor { try box(section.table).table.setRateFactor(rateFactor) }
       let counts = try apply(section, stamp: stamp)
       count("pushedRows", UInt64(section.ids.count))
       count("rejectedNonFinite", UInt64(counts.rejectedNonFinite))
@@ -212,7 +214,8 @@ extension ShardCore {
       }
       FaultPoint.pushHalf.pass()
     }
-    for tensor in push.tensors where !dense.apply(gradient: tensor.values.span, to: tensor.tensor) {
+    for tensor in push.tensors
+    where !dense.apply(gradient: tensor.values.span, to: tensor.tensor, rateFactor: rateFactor ?? 1) {
       count("rejectedNonFinite")
     }
     chain.state.applied = stamp.end
@@ -229,6 +232,17 @@ extension ShardCore {
     isChanged = true
     count("pushes")
     return ChainReply(incarnation: incarnation, state: chain.state).encoded(.push, request: request)
+  }
+
+  /// What the step sizes of a consumer are multiplied by now; nil when they never change.
+  private func rateFactor(of chain: ChainKey) -> Float? {
+    guard let schedule = schedules[chain.consumer] else { return nil }
+    let examples = chains.values.reduce(UInt64(0)) { sum, other in
+      guard other.state.chain.consumer == chain.consumer else { return sum }
+      let (total, overflow) = sum.addingReportingOverflow(other.state.exampleCount)
+      return overflow ? .max : total
+    }
+    return schedule.factor(after: examples)
   }
 
   /// Keeps a push's arrivals for the open epoch's block, as far as it has room: they measure freshness and nothing else.

@@ -111,6 +111,8 @@ public struct ShardCore: ~Copyable {
   let options: ShardOptions
   let tables: [TableBox]
   let tableIndex: [String: Int]
+  /// How step sizes change, by the hash of the consumer's name; constant ones are left out.
+  let schedules: [UInt64: LearningRateSchedule]
   var dense: DenseStore
   var chains: [ChainKey: Chain] = [:]
 
@@ -169,6 +171,8 @@ public struct ShardCore: ~Copyable {
     self.identity = identity
     tables = options.tables.map { TableBox($0) }
     tableIndex = Dictionary(uniqueKeysWithValues: options.tables.enumerated().map { ($1.name, $0) })
+    schedules = Dictionary(
+      uniqueKeysWithValues: options.schedules.filter { !$0.value.isConstant }.map { (Hashing.xxh3($0.key), $0.value) })
     dense = DenseStore(options)
   }
 

@@ -29,6 +29,10 @@ public struct ShardOptions: Sendable, Equatable {
   public var tables: [TableOptions]
   /// All dense tensors of the cluster, in index order; each lives on one shard.
   public var tensors: [DenseTensorOptions]
+  /// How step sizes change, by the consumer whose pushes they are for: the model.
+  ///
+  /// Default empty: they do not.
+  public var schedules: [String: LearningRateSchedule] = [:]
   /// How often an epoch closes (monotonic).
   ///
   /// Default 1 s: what a crash may make the trainers send again.

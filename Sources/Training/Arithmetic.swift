@@ -45,3 +45,21 @@ func collect(_ places: [Int32], width: Int, of rows: [Float], into target: inout
     for column in 0..<width { target[to + column] = source[from + column] }
   }
 }
+
+/// Whether every number is finite; reads all of them, so that the loop vectorizes.
+func areFinite(_ values: [Float]) -> Bool {
+  let span = values.span
+  var lanes = SIMD16<Float>.zero
+  var index = 0
+  while index &+ 16 <= span.count {
+    for lane in 0..<16 { lanes[lane] += unsafe span[unchecked: index &+ lane] * 0 }
+    index &+= 16
+  }
+  var rest: Float = 0
+  while index < span.count {
+    rest += span[index] * 0
+    index &+= 1
+  }
+  // NaN and infinity times zero are NaN.
+  return lanes.sum() + rest == 0
+}

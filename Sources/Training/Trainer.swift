@@ -19,6 +19,8 @@ public struct TrainerServiceOptions: Sendable {
   public var scorePath: String
   /// About how many bytes of score records stay on the disk; nil for all.
   public var keepScores: Int?
+  /// The directory that batches go to of which nothing was pushed; nil to only count them.
+  public var rejectedDirectory: String?
   /// Its key and the shards'; nil when they ask for none.
   public var security: LinkSecurity?
   /// What the sockets of the process share; nil for one of its own.
@@ -53,6 +55,8 @@ public struct TrainerStatus: Sendable {
   public var quality: [(task: String, auc: Double?, ne: Double?)]
   /// Records of its partitions not yet read, in bytes of their journals.
   public var lagBytes: UInt64
+  /// Batches of which nothing was pushed since the last status: what was found, and in which file the batch is.
+  public var rejections: [String]
 }
 
 /// An error that ends the trainer; it is started anew unless an operator must decide first.
@@ -91,6 +95,7 @@ public final class Trainer: Sendable {
     var nextCommit: Int64 = 0
     var nextEarlyClose: Int64 = 0
     var stopDeadline: Int64?
+    var rejections: [String] = []
 
     while true {
       var didWork = false
@@ -124,6 +129,7 @@ public final class Trainer: Sendable {
         }
       }
       if try core.work(now: now, isDry: isDry || isStopping, scores: &scores) { didWork = true }
+      for batch in core.takeRejected() { rejections.append(try keep(batch)) }
       if core.isBufferFull, now >= nextEarlyClose {
         nextEarlyClose = now + 100_000_000
         core.client.askForEarlyClose()
@@ -140,15 +146,23 @@ public final class Trainer: Sendable {
       }
       if now >= nextStatus {
         nextStatus = now + 500_000_000
-        onStatus(try status(of: core, &sources, refused: sockets.refused))
+        onStatus(try status(of: core, &sources, refused: sockets.refused, rejections: rejections))
+        rejections = []
       }
       if isStopping, core.isIdle && core.client.keptBytes == 0 || now > stopDeadline ?? .max {
         try commit(&sources, core)
-        onStatus(try status(of: core, &sources))
+        onStatus(try status(of: core, &sources, rejections: rejections))
         return
       }
       if !didWork { sockets.wait(timeout: .milliseconds(2)) }
     }
+  }
+
+  /// Writes a batch down of which nothing was pushed, and says so.
+  private func keep(_ batch: RejectedBatch) throws -> String {
+    let place = "a batch of partition \(batch.partition) up to \(batch.positions.end)"
+    let path = try options.rejectedDirectory.flatMap { try batch.write(into: $0, schema: options.trainer.schema) }
+    return "\(place) is left out: \(batch.cause)" + (path.map { "; it is in \($0)" } ?? "")
   }
 
   private func open(
@@ -182,7 +196,8 @@ public final class Trainer: Sendable {
   }
 
   private func status(
-    of core: borrowing TrainerCore, _ sources: inout [(partition: Int, source: any RecordSource)], refused: Int? = nil
+    of core: borrowing TrainerCore, _ sources: inout [(partition: Int, source: any RecordSource)], refused: Int? = nil,
+    rejections: [String]
   ) throws -> TrainerStatus {
     var lag: UInt64 = 0
     for index in sources.indices { lag += try sources[index].source.end().low - sources[index].source.position.low }
@@ -197,6 +212,7 @@ public final class Trainer: Sendable {
     }
     return TrainerStatus(
       message: message, isReady: core.client.isReady, counters: core.counters, keptBytes: core.client.keptBytes,
-      resynchronizations: core.client.resynchronizations, quality: quality, lagBytes: lag)
+      resynchronizations: core.client.resynchronizations, quality: quality, lagBytes: lag,
+      rejections: rejections)
   }
 }

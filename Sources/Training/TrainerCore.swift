@@ -59,6 +59,7 @@ public struct TrainerCore: ~Copyable {
   private var dense: [[Float]]
   private var denseGradients: [[Float]]
   private var isSeeking = true
+  private var rejected: [RejectedBatch] = []
 
   /// A trainer that has not claimed its partitions yet.
   /// - Throws: `ModelError` for options no model can be made of.
@@ -213,8 +214,9 @@ public struct TrainerCore: ~Copyable {
       pass.forward(input, rows: rows, dense: dense, logits: &logits)
       score(batch, &scores)
       try scores.flush()
-      isRejected = !(logits.allSatisfy(\.isFinite) && input.dense.allSatisfy(\.isFinite))
-      if !isRejected {
+      var cause = NonFinite(options: options, batch: batch)
+        .inForward(input, rows: rows, dense: dense, logits: logits)
+      if cause == nil {
         for (task, loss) in correctedLoss(batch, input).enumerated() where loss.isFinite {
           counters.loss += loss
           counters.lossCount += Double(
@@ -225,14 +227,35 @@ public struct TrainerCore: ~Copyable {
         pass.backward(
           input, rows: rows, dense: dense, logitGradients: logitGradients, rowGradients: &rowGradients,
           denseGradients: &denseGradients)
-      } else {
-        counters.rejectedBatches += 1
+        cause = NonFinite(options: options, batch: batch).inBackward(rows: rowGradients, dense: denseGradients)
+      }
+      if let cause {
+        isRejected = true
+        reject(batch, cause)
       }
     }
     push(batch, isRejected: isRejected, now: now)
     counters.batches += 1
     counters.examples += UInt64(batch.recordCount)
     recycle(batch)
+  }
+
+  private mutating func reject(_ batch: TrainingBatch, _ cause: String) {
+    counters.rejectedBatches += 1
+    guard rejected.count < Self.rejectedLimit else { return }
+    rejected.append(
+      RejectedBatch(
+        model: options.modelName, partition: batch.partition, positions: (batch.previousEnd, batch.end), cause: cause,
+        examples: batch.examples))
+  }
+
+  /// Rejected batches that wait to be taken; more are only counted.
+  private static let rejectedLimit = 4
+
+  /// Hands over the batches that were rejected since the last call, and forgets them.
+  public mutating func takeRejected() -> [RejectedBatch] {
+    defer { rejected = [] }
+    return rejected
   }
 
   private mutating func correctedLoss(_ batch: TrainingBatch, _ input: Batch) -> [Double] {

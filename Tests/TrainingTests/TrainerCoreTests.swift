@@ -17,19 +17,26 @@ private final class Pair {
   var trainer: TrainerCore
   var scores: ScoreLog
   var pushes: [(from: Position, to: Position)] = []
+  /// Examples whose dense number is not finite.
+  var poisoned: Set<Int> = []
   let schema: EventSchema
   private var now: Int64 = 0
   private let path: String
   private var peerActions: [ShardAction] = []
 
-  init(batchSize: Int, numbers: NumberType = .float32, shard old: consuming ShardCore? = nil) throws {
+  init(
+    batchSize: Int, numbers: NumberType = .float32, hasNumber: Bool = false,
+    schedule: LearningRateSchedule = LearningRateSchedule(), shard old: consuming ShardCore? = nil
+  ) throws {
     schema = EventSchema(
-      features: [FeatureSpec(name: "user"), FeatureSpec(name: "item")], tasks: [TaskSpec(name: "click")])
+      features: [FeatureSpec(name: "user"), FeatureSpec(name: "item")]
+        + (hasNumber ? [FeatureSpec(name: "price", kind: .dense(width: 1))] : []), tasks: [TaskSpec(name: "click")])
     var model = ModelOptions(
       kind: "deepfm", features: [ModelFeature(name: "user", table: 0), ModelFeature(name: "item", table: 1)],
       tasks: [ModelTask(name: "click")])
     model.dimension = 4
     model.hidden = [8]
+    model.denseWidth = hasNumber ? 1 : 0
     let made = try makeModel(model)
     let map = ClusterMap(shardCount: 1)
     let tables = (0..<2).map { table in
@@ -44,10 +51,9 @@ private final class Pair {
     let tensors = made.denseTensors.map {
       DenseTensorOptions(tensor: $0, optimizer: DenseOptimizerOptions(rule: .adam, learningRate: 0.01))
     }
-    shard =
-      old
-      ?? ShardCore(
-        ShardOptions(index: 0, map: map, seed: 5, tables: tables, tensors: tensors), incarnation: 1, identity: (1, 1))
+    var shardOptions = ShardOptions(index: 0, map: map, seed: 5, tables: tables, tensors: tensors)
+    shardOptions.schedules = ["model": schedule]
+    shard = old ?? ShardCore(shardOptions, incarnation: 1, identity: (1, 1))
     _ = shard.beginRun(now: 0)
     var options = TrainerOptions(
       modelName: "model", model: model, schema: schema, map: map,
@@ -111,7 +117,8 @@ private final class Pair {
   private func record(_ number: Int) -> StreamRecord {
     var random = SeededRandom(seed: UInt64(number))
     let (user, item) = (random.next() % 20, random.next() % 50)
-    let features = FeatureBlock(schema: schema, values: [.ids([user]), .ids([item])])
+    let price: [FeatureValue] = schema.features.count > 2 ? [.numbers([poisoned.contains(number) ? .nan : 0.5])] : []
+    let features = FeatureBlock(schema: schema, values: [.ids([user]), .ids([item])] + price)
     // Users of one kind like every third item, the others every fifth; now and then it is the other way round.
     let likes = (item % (user < 10 ? 3 : 5) == 0) != (random.next() % 8 == 0)
     let example = Example(
@@ -179,5 +186,67 @@ private final class Pair {
     try pair.train(0..<8)
     #expect(pair.trainer.counters.undecodable == 1)
     #expect(pair.shard.status().chains.first?.applied == 80)
+  }
+
+  @Test func `nothing of a batch that holds a NaN reaches a table, and the batch is kept with the place of it`() throws {
+    let clean = try Pair(batchSize: 8, hasNumber: true)
+    try clean.claim()
+    try clean.train(0..<16)
+    let pair = try Pair(batchSize: 8, hasNumber: true)
+    pair.poisoned = [19]
+    try pair.claim()
+    try pair.train(0..<24)
+    #expect(pair.trainer.counters.rejectedBatches == 1)
+    #expect(pair.shard.status().chains.first?.applied == 240)
+    // The first two batches left the same as where the third was never sent.
+    #expect(pair.shard.digest(halfPrecision: false) == clean.shard.digest(halfPrecision: false))
+    let rejected = try #require(pair.trainer.takeRejected().first)
+    #expect(rejected.cause == "the dense numbers of impression 19 hold nan")
+    #expect(rejected.examples.count == 8)
+    let directory = FileManager.default.temporaryDirectory.appending(path: "rejected-\(UUID().uuidString)").path
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    let path = try #require(try rejected.write(into: directory, schema: pair.schema))
+    #expect(path == "\(directory)/model-0-240.json")
+    let text = try String(contentsOfFile: path, encoding: .utf8)
+    #expect(text.contains("\"nan\"") && text.contains("\"impression\" : \"19\""))
+    try pair.train(24..<32)
+    #expect(pair.trainer.counters.rejectedBatches == 1)
+    #expect(pair.shard.digest(halfPrecision: false) != clean.shard.digest(halfPrecision: false))
+  }
+
+  @Test func `a warm-up makes the first steps small, and the schedule counts what the shard has applied`() throws {
+    var schedule = LearningRateSchedule()
+    schedule.warmUp = 1 << 40
+    let slow = try Pair(batchSize: 8, schedule: schedule)
+    try slow.claim()
+    try slow.train(0..<64)
+    let fresh = try Pair(batchSize: 8)
+    try fresh.claim()
+    try fresh.train(0..<64)
+    // Rows are made either way; only their steps differ.
+    #expect(slow.shard.digest(halfPrecision: false) != fresh.shard.digest(halfPrecision: false))
+    let (held, free) = (slow.trainer.windows[0].scores().logLoss, fresh.trainer.windows[0].scores().logLoss)
+    #expect(abs((held ?? 0) - 0.6931) < 0.002)
+    #expect(held != free)
+  }
+
+  @Test func `step sizes rise over the warm-up and fall as the decay says`() {
+    var schedule = LearningRateSchedule()
+    schedule.warmUp = 100
+    schedule.decay = .linear
+    schedule.decayOver = 200
+    schedule.floor = 0.1
+    #expect(schedule.factor(after: 0) == 0.01)
+    #expect(schedule.factor(after: 49) == 0.5)
+    #expect(schedule.factor(after: 100) == 1)
+    #expect(abs(schedule.factor(after: 200) - 0.55) < 1e-6)
+    #expect(schedule.factor(after: 1_000_000) == 0.1)
+    schedule.decay = .cosine
+    #expect(abs(schedule.factor(after: 200) - 0.55) < 1e-6)
+    #expect(abs(schedule.factor(after: 250) - (0.1 + 0.9 * 0.146447)) < 1e-5)
+    schedule.decay = .inverseRoot
+    #expect(schedule.factor(after: 300) == 0.5)
+    schedule.decay = .none
+    #expect(schedule.factor(after: .max) == 1)
   }
 }

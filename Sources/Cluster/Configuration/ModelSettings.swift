@@ -63,6 +63,8 @@ public struct ModelSettings: Sendable, Equatable, Settings {
   public var optimizer = OptimizerSettings()
   /// How dense tensors (biases, layers) learn.
   public var denseOptimizer = DenseOptimizerSettings()
+  /// How step sizes change while the model learns.
+  public var schedule = ScheduleSettings()
   /// Most examples in a batch.
   ///
   /// Default 256; gradients are summed over it.
@@ -100,12 +102,16 @@ public struct ModelSettings: Sendable, Equatable, Settings {
     section.section("users", &users)
     section.section("optimizer", &optimizer)
     section.section("denseOptimizer", &denseOptimizer)
+    section.section("schedule", &schedule)
     section.value("batchSize", &batchSize, .integer(1...65_536))
-    section.value("flushAfter", &flushAfter, .duration(.zero ... .seconds(60)))
+    section.value("flushAfter", &flushAfter, .duration(.zero ... .seconds(3600)))
     section.values("features", &features, .name, atMost: 1024, all: "all")
     section.values("tasks", &tasks, .name, atMost: 64, all: "all")
     if !section.binding.isWriting, name.isEmpty, !section.isGiven("name") {
       section.report("name", "is missing", "name the model")
+    }
+    if optimizer.rule == .ftrl, !schedule.options.isConstant, !section.binding.isWriting {
+      section.report("schedule", "is given beside ftrl, which has step sizes of its own", "leave it out")
     }
     if kind == .counting { checkExactness(section) }
   }
@@ -125,6 +131,7 @@ public struct ModelSettings: Sendable, Equatable, Settings {
     require(denseOptimizer.rule == .sgd, "denseOptimizer.rule", "sgd")
     require(denseOptimizer.learningRate == 1, "denseOptimizer.learningRate", "1")
     require(denseOptimizer.weightDecay == 0, "denseOptimizer.weightDecay", "0")
+    require(schedule.options.isConstant, "schedule", "warmUp 0 and decay none")
   }
 }
 

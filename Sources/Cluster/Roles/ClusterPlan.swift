@@ -78,6 +78,8 @@ public struct ClusterPlan: Sendable {
   public func shard(_ index: Int) -> ShardOptions {
     var options = ShardOptions(
       index: index, map: map, seed: configuration.cluster.seed, tables: tables, tensors: tensors)
+    options.schedules = Dictionary(
+      uniqueKeysWithValues: models.map { ($0.settings.name, $0.settings.schedule.options) })
     options.epoch = configuration.shards.epoch
     options.retainedBytes = configuration.shards.blockBytes
     options.checkpointEvery = configuration.shards.checkpointEvery

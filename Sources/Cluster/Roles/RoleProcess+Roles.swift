@@ -102,6 +102,7 @@ extension RoleProcess {
         trainer: plan.trainer(instance.index, of: model), shardEndpoints: shardEndpoints, streamRoot: paths.root,
         scorePath: "\(directory)/\(model.settings.name).scores")
       options.keepScores = keepsAllScores ? nil : plan.configuration.trainers.keepScores
+      options.rejectedDirectory = "\(directory)/rejected"
       options.security = security
       options.context = context
       trainers.append((model.settings.name, Trainer(options)))
@@ -117,7 +118,10 @@ extension RoleProcess {
     let threads = trainers.map { name, trainer in
       OwnedThread(named: "train-\(name)") {
         do {
-          try trainer.run { [instance] status in
+          try trainer.run { [instance, logger] status in
+            for rejection in status.rejections {
+              logger.warning("left a batch out", metadata: ["model": "\(name)", "reason": "\(rejection)"])
+            }
             let merged = states.withLock { states in
               states[name] = status
               return states

@@ -39,6 +39,12 @@ internal import CKernels
       clip_norm: options.clipNorm ?? .infinity, a: numbers.0, b: numbers.1, c: numbers.2, d: numbers.3)
   }
 
+  /// Multiplies the configured step size, for warm-up and decay.
+  mutating func setRateFactor(_ factor: Float) {
+    step.rate = options.learningRate * factor
+    step.keep = 1 - options.rate * factor * options.weightDecay
+  }
+
   /// Steps `count` rows with their gradients, in order.
   func apply(
     _ rows: UnsafePointer<UnsafeMutablePointer<Float>?>, _ gradients: UnsafePointer<UnsafePointer<Float>?>, count: Int

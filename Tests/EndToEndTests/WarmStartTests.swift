@@ -1,0 +1,101 @@
+import Base
+import Foundation
+import Testing
+
+/// Parameters that leave a cluster: into files for other programs, and into a cluster that begins with them.
+@Suite("Warm start and export", .serialized) struct WarmStartTests {
+  private func export(_ state: String, to path: String) throws -> Data {
+    let outcome = try guira(["export", "--state", state, "--output", path])
+    try #require(outcome.code == 0, "\(outcome.errors)")
+    return try Data(contentsOf: URL(filePath: path))
+  }
+
+  @Test func `a cluster of three shards begins with the very rows and tensors of one of two`() throws {
+    let scratch = try Scratch()
+    let traffic = try scratch.makeTraffic(2000)
+    let deep = ["--set", "models.0.kind=deepfm", "--set", "models.0.dimension=4"]
+    let up = try guira(scratch.up(traffic, deep))
+    try #require(up.code == 0, "\(up.errors)")
+    let old = try export(scratch.state, to: "\(scratch.path)/old.safetensors")
+    #expect(old.count > 10_000)
+
+    let new = "\(scratch.path)/new"
+    let start = ["warm-start", sampleConfiguration, "--from", scratch.state, "--state", new, "--set"]
+    let port = ["--set", "replicas.port=\(scratch.httpPort)"]
+    let begun = try guira(start + ["shards.count=3"] + deep + port)
+    try #require(begun.code == 0, "\(begun.errors)")
+    #expect(begun.output.contains("shard 2: ") && !begun.output.contains("fresh"), "\(begun.output)")
+    #expect(try export(new, to: "\(scratch.path)/new.safetensors") == old)
+
+    let again = try guira(start + ["shards.count=3"] + deep + port)
+    #expect(again.code == 1 && again.errors.contains("holds a shard's state already"), "\(again.errors)")
+  }
+
+  @Test func `what does not fit is named, and starts fresh when that is allowed`() throws {
+    let scratch = try Scratch()
+    let traffic = try scratch.makeTraffic(1000)
+    let up = try guira(scratch.up(traffic))
+    try #require(up.code == 0, "\(up.errors)")
+    // Another feature in the place of 'hour', and a table for users with wider rows.
+    let text = try String(contentsOfFile: sampleConfiguration, encoding: .utf8)
+    let changed = "\(scratch.path)/changed.yaml"
+    try text.replacingOccurrences(of: "name: hour", with: "name: minute").write(
+      toFile: changed, atomically: true, encoding: .utf8)
+    let start = ["warm-start", changed, "--from", scratch.state, "--set", "replicas.port=\(scratch.httpPort)"]
+
+    let fits = try guira(start + ["--state", "\(scratch.path)/fits"])
+    #expect(fits.code == 0, "\(fits.errors)")
+    #expect(fits.output.contains("table 'main.minute' is new and starts fresh"), "\(fits.output)")
+    #expect(fits.output.contains("table 'main.hour' is no longer there and is dropped"), "\(fits.output)")
+
+    let wider = start + ["--state", "\(scratch.path)/wider", "--set", "models.0.dimension=16"]
+    let refused = try guira(wider)
+    #expect(refused.code == 1)
+    #expect(
+      refused.errors.contains("table 'main.user_id' has") && refused.errors.contains("with --allow-changes these start fresh"),
+      "\(refused.errors)")
+    #expect(!FileManager.default.fileExists(atPath: "\(scratch.path)/wider"))
+    let allowed = try guira(wider + ["--allow-changes"])
+    #expect(allowed.code == 0 && allowed.output.contains("starts fresh"), "\(allowed.errors)")
+  }
+}
+
+/// Training on files.
+@Suite("Batch training", .serialized) struct BatchTrainingTests {
+  @Test func `passes over a file are made once each, shuffled the same way every time, and a cluster goes on from them`()
+    throws
+  {
+    let scratch = try Scratch()
+    let traffic = try scratch.makeTraffic(1500)
+    func train(_ state: String, _ more: [String] = []) throws -> Outcome {
+      try guira(
+        ["train", sampleConfiguration, "--events", traffic, "--state", state, "--set", "replicas.port=\(scratch.httpPort)"]
+          + more)
+    }
+    func export(_ state: String) throws -> Data {
+      let outcome = try guira(["export", "--state", state, "--output", "\(state).safetensors"])
+      try #require(outcome.code == 0, "\(outcome.errors)")
+      return try Data(contentsOf: URL(filePath: "\(state).safetensors"))
+    }
+    let (first, second) = ("\(scratch.path)/first", "\(scratch.path)/second")
+    let done = try train(first, ["--epochs", "2", "--shuffle"])
+    try #require(done.code == 0, "\(done.errors)")
+    #expect(done.output.contains("1500 examples, 2 passes"), "\(done.output)")
+    // The same seed and data, one trainer, in one process: the same bits.
+    #expect(try train(second, ["--epochs", "2", "--shuffle"]).code == 0)
+    let learnt = try export(first)
+    #expect(try export(second) == learnt)
+    // All passes are made: nothing is trained on again.
+    #expect(try train(first, ["--epochs", "2", "--shuffle"]).code == 0)
+    #expect(try export(first) == learnt)
+    // Another pass goes on.
+    #expect(try train(first, ["--epochs", "3", "--shuffle"]).code == 0)
+    #expect(try export(first) != learnt)
+
+    let up = try guira(
+      ["up", sampleConfiguration, "--state", first, "--events", traffic, "--report", scratch.report, "--set",
+        "replicas.port=\(scratch.httpPort)", "--set", "sync.sparseEvery=1s", "--set", "sync.denseEvery=1s"])
+    #expect(up.code == 0, "\(up.errors)")
+    #expect(try scratch.readReport().examples == 1500)
+  }
+}
