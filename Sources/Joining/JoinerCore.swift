@@ -188,9 +188,17 @@ public struct JoinerCore: ~Copyable {
 
   /// A closing action, or an eager task's positive one, makes a label due no later than itself.
   private mutating func bringForward(_ slot: Int, by action: SeenAction) {
-    guard action.time < table.slots[slot].due else { return }
+    let moment = moment(ofDue: action.time, slot)
+    guard moment < table.slots[slot].due else { return }
     guard tasks.meanings[Int(action.name)].hurrying & ~table.slots[slot].done != 0 else { return }
-    table.slots[slot].due = action.time
+    table.slots[slot].due = moment
+  }
+
+  /// When a label due at `due` may leave: not before the impression's values are frozen, which is at its own time.
+  ///
+  /// Only a clock that is wrong puts an action, and so a due time, before its impression.
+  func moment(ofDue due: Milliseconds, _ slot: Int) -> Milliseconds {
+    features == nil ? due : max(due, table.slots[slot].time)
   }
 
   private mutating func arm(_ slot: Int) {
@@ -239,8 +247,8 @@ public struct JoinerCore: ~Copyable {
     var next = Milliseconds.max
     let open = tasks.all & ~table.slots[slot].done
     for task in Bits(open) where scratch.due[task] < due { due = scratch.due[task] }
-    guard due < watermark else {  // the slot only promises a time no later than the true one
-      table.slots[slot].due = due
+    guard moment(ofDue: due, slot) < watermark else {  // the slot only promises a time no later than the true one
+      table.slots[slot].due = moment(ofDue: due, slot)
       return arm(slot)
     }
     for task in Bits(open) {
@@ -251,7 +259,7 @@ public struct JoinerCore: ~Copyable {
     if table.slots[slot].done == tasks.all {
       table.freeSlot(slot, rememberUntil: table.slots[slot].time.later(by: tasks.memory))
     } else {
-      table.slots[slot].due = next
+      table.slots[slot].due = moment(ofDue: next, slot)
       arm(slot)
     }
   }

@@ -112,7 +112,7 @@ extension JoinerCore {
           table.freeSlot(slot, rememberUntil: table.slots[slot].time.later(by: tasks.memory))
           continue
         }
-        table.slots[slot].due = earliest
+        table.slots[slot].due = moment(ofDue: earliest, slot)
       }
       timers.add(Timers.Entry(due: table.slots[slot].due, slot: UInt32(slot), serial: table.slots[slot].serial))
     }

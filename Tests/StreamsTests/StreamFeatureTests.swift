@@ -23,7 +23,8 @@ struct FeatureTraffic {
       FeatureSpec(
         name: "closed", stream: StreamFeatureSpec(.share(over: "end"), event: "like", by: ["maker"], buckets: 7)),
       FeatureSpec(
-        name: "clicked", kind: .ids(limit: 4), stream: StreamFeatureSpec(.last(of: "item"), event: "click", by: ["user"])),
+        name: "clicked", kind: .ids(limit: 4),
+        stream: StreamFeatureSpec(.last(of: "item"), event: "click", by: ["user"])),
       FeatureSpec(
         name: "seen", kind: .ids(limit: 6),
         stream: StreamFeatureSpec(.last(of: "maker"), event: "impression", by: ["user"])),
@@ -46,7 +47,8 @@ struct FeatureTraffic {
       ]
       impressions.append(
         Impression(
-          id: ImpressionID(number), time: time, features: FeatureBlock(schema: Self.schema, values: given + Self.empty)))
+          id: ImpressionID(number), time: time, features: FeatureBlock(schema: Self.schema, values: given + Self.empty))
+      )
       for name in ["click", "like", "end", "other"] where random.uniform() < 0.5 {
         let at = time + Int64.random(in: 0...(Self.memory * 5 / 4), using: &random)
         actions.append(Action(impression: ImpressionID(number), name: name, time: at))
@@ -68,7 +70,7 @@ struct FeatureTraffic {
   func expected(_ impression: Impression, delay: Int64) -> [FeatureValue] {
     let schema = Self.schema
     func ids(_ impression: Impression) -> [String: UInt64] {
-      let values = try! impression.features.values(of: schema)
+      let values = (try? impression.features.values(of: schema)) ?? []
       return Dictionary(
         uniqueKeysWithValues: zip(schema.features, values).compactMap { feature, value in
           if feature.kind == .id, case .ids(let ids) = value, let id = ids.first { (feature.name, id) } else { nil }
@@ -119,7 +121,9 @@ struct FeatureTraffic {
       }
       guard feature.kind == .id else { return .numbers([Float(number ?? 0)]) }
       guard let number else { return .ids([]) }
-      if case .share = stream.value { return .ids([min(UInt64(stream.buckets) - 1, UInt64(number * Double(stream.buckets)))]) }
+      if case .share = stream.value {
+        return .ids([min(UInt64(stream.buckets) - 1, UInt64(number * Double(stream.buckets)))])
+      }
       return .ids([UInt64(number / log(2) * Double(stream.buckets) + 1e-9)])
     }
   }
@@ -132,7 +136,9 @@ struct FeatureTraffic {
     }
     order += actions.map { ($0.time + Int64.random(in: 0...disorder, using: &random), .action($0)) }
     // Some come twice.
-    order += order.filter { _ in random.uniform() < 0.3 }.map { ($0.at - Int64.random(in: 0...10, using: &random), $0.event) }
+    order += order.filter { _ in random.uniform() < 0.3 }.map {
+      ($0.at - Int64.random(in: 0...10, using: &random), $0.event)
+    }
     order.sort { $0.at < $1.at }
     return order.map { ($0.event, $0.at - disorder - 10) }
   }
@@ -231,7 +237,9 @@ extension FeatureValue {
       #expect(features.values(of: block, at: at) == [.numbers([Float(log1p(1.0))])])
       let isTaken = features.take(Action(impression: ImpressionID(1), name: "click", time: 10))
       #expect(!isTaken, "the frontier has passed it")
-      #expect(features.filled(block, at: at) == FeatureBlock(schema: schema, values: [.ids([7]), .numbers([Float(log1p(1.0))])]))
+      #expect(
+        features.filled(block, at: at)
+          == FeatureBlock(schema: schema, values: [.ids([7]), .numbers([Float(log1p(1.0))])]))
     }
   }
 
@@ -278,9 +286,11 @@ extension FeatureValue {
     let after = schema([shown, items])
     func block(_ schema: EventSchema) -> FeatureBlock {
       FeatureBlock(
-        schema: schema, values: [.ids([3]), .ids([9])] + schema.features.dropFirst(2).map {
-          $0.kind == .dense(width: 1) ? .numbers([0]) : .ids([])
-        })
+        schema: schema,
+        values: [.ids([3]), .ids([9])]
+          + schema.features.dropFirst(2).map {
+            $0.kind == .dense(width: 1) ? .numbers([0]) : .ids([])
+          })
     }
     var features = StreamFeatures(StreamFeatureRules(schema: before))
     features.take(Impression(id: ImpressionID(1), time: 100, features: block(before)))
@@ -300,7 +310,11 @@ extension FeatureValue {
     let traffic = FeatureTraffic(count: 60, seed: 5)
     var features = StreamFeatures(traffic.rules(delay: 500))
     for (event, frontier) in traffic.steps(seed: 6, disorder: 60).dropLast(60) {
-      if case .impression(let impression) = event { features.take(impression, isValued: true) } else { features.take(event) }
+      if case .impression(let impression) = event {
+        features.take(impression, isValued: true)
+      } else {
+        features.take(event)
+      }
       features.advance(to: frontier)
     }
     #expect(features.waitingEvents > 5 && features.keyCount > 10)

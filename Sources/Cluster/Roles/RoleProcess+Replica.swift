@@ -77,7 +77,9 @@ extension RoleProcess {
     let featureStatus = Mutex(FeatureStatus())
     let isStopped = Atomic(false)
     let featureThread = features.map { shared in
-      OwnedThread(named: "features") { follow(into: shared, featureStatus, until: { isStopped.load(ordering: .relaxed) }) }
+      OwnedThread(named: "features") {
+        follow(into: shared, featureStatus, until: { isStopped.load(ordering: .relaxed) })
+      }
     }
     defer {
       isStopped.store(true, ordering: .relaxed)

@@ -153,10 +153,13 @@ extension EventSchema {
         }
       }
     }
-    if events.count > Self.streamEventLimit || fields.count > 64, let first = features.first(where: { $0.stream != nil }) {
+    if events.count > Self.streamEventLimit || fields.count > 64,
+      let first = features.first(where: { $0.stream != nil })
+    {
       problems.append(
         StreamFeatureProblem(
-          feature: first.name, key: "by", fault: "and the others use \(events.count) events and \(fields.count) features",
+          feature: first.name, key: "by",
+          fault: "and the others use \(events.count) events and \(fields.count) features",
           advice: "use at most \(Self.streamEventLimit) events and 64 features in all"))
     }
     return problems
@@ -164,7 +167,9 @@ extension EventSchema {
 
   /// Why a feature cannot be a key; nil when it can.
   private func unusableKey(_ name: String) -> String? {
-    guard let feature = features.first(where: { $0.name == name }) else { return "names '\(name)', which is not a feature" }
+    guard let feature = features.first(where: { $0.name == name }) else {
+      return "names '\(name)', which is not a feature"
+    }
     if feature.stream != nil { return "names '\(name)', which is computed itself" }
     return feature.kind == .id ? nil : "names '\(name)', which is \(feature.kind.words)"
   }
