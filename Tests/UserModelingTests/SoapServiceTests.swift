@@ -59,8 +59,8 @@ import Wire
       #"{"instances":[{"user_id":1,"likes":[]}]}"#: (400, "instances[0]: "),
     ]
     for (body, (status, message)) in refusals {
-      let refusal = try #require(refusal(service, body), "\(body) was taken")
-      #expect(refusal.status == status && refusal.message.hasPrefix(message), "\(body): \(refusal.message)")
+      let answer = try #require(refusal(service, body), "\(body) was taken")
+      #expect(answer.status == status && answer.message.hasPrefix(message), "\(body): \(answer.message)")
     }
     #expect(refusal(service, #"{"users":[1]}"#, model: "other")?.status == 404)
     let part = SoapService(soap: try soap { $0.part = (0, 2) }, stalenessLimit: nil)
