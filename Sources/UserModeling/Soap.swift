@@ -224,6 +224,7 @@ public final class Soap: Sendable {
       }
       if options.mode == .offline {
         guard now >= refreshAt else {
+          _ = isOpen()  // so that status tells of the version that waits for the refresh
           _ = wake.waitAll(timeout: .milliseconds(50))
           continue
         }
