@@ -230,8 +230,9 @@ public final class Soap: Sendable {
         }
         refreshAt = now + options.refreshEvery.nanoseconds
         while !isStopping.load(ordering: .relaxed), workOnce() {}
-      } else if !workOnce() {
-        _ = wake.waitAll(timeout: .milliseconds(20))
+      } else if !workOnce(), !wake.waitAll(timeout: .milliseconds(20)).isEmpty {
+        // Others come with the first one, and a batch costs little more than one user.
+        wake.pause(.milliseconds(5))
       }
     }
     attempt { () throws(FeatureStoreError) in try store.sync() }
