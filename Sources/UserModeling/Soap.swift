@@ -224,13 +224,15 @@ public final class Soap: Sendable {
       }
       if options.mode == .offline {
         guard now >= refreshAt else {
+          _ = isOpen()  // so that status tells of the version that waits for the refresh
           _ = wake.waitAll(timeout: .milliseconds(50))
           continue
         }
         refreshAt = now + options.refreshEvery.nanoseconds
         while !isStopping.load(ordering: .relaxed), workOnce() {}
-      } else if !workOnce() {
-        _ = wake.waitAll(timeout: .milliseconds(20))
+      } else if !workOnce(), !wake.waitAll(timeout: .milliseconds(20)).isEmpty {
+        // Others come with the first one, and a batch costs little more than one user.
+        wake.pause(.milliseconds(5))
       }
     }
     attempt { () throws(FeatureStoreError) in try store.sync() }

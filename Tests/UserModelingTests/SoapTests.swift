@@ -139,6 +139,25 @@ import Testing
     #expect(try soap.vectors(of: Array(0..<20)).allSatisfy { $0.source == .current && $0.eventTime == 50 })
   }
 
+  @Test func `an offline platform works its queue off at its interval only`() throws {
+    let fixture = try Fixture()
+    try fixture.load(version: 3)
+    let soap = try fixture.soap(store: MemoryStore()) {
+      $0.mode = .offline
+      $0.refreshEvery = .milliseconds(300)
+    }
+    _ = try soap.vectors(for: [Fixture.request(7)])
+    let thread = OwnedThread(named: "compute") { soap.run() }
+    let began = Clocks.monotonic()
+    while soap.status.version == 0, Clocks.monotonic() < began + 10_000_000_000 {}
+    #expect(soap.status.version == 3)
+    while soap.status.computed == 0, Clocks.monotonic() < began + 20_000_000_000 {}
+    #expect(Clocks.monotonic() - began >= 300_000_000)
+    soap.stop()
+    thread.join()
+    #expect(soap.status.computed == 1)
+  }
+
   @Test func `a model without a user tower is refused`() throws {
     let fixture = try Fixture()
     var options = SoapOptions(model: "other", userFeature: "user_id")
