@@ -17,6 +17,7 @@ import Testing
       file: "\(scratch.state)/cluster.yaml", overrides: ["models.0.dimension=4", "replicas.count=3"]
     ).text
     try text.write(toFile: other, atomically: true, encoding: .utf8)
+    try Files.makeDirectory("\(scratch.path)/other")
     let log = "\(scratch.path)/replica.log"
     let process = try start(
       ["replica", "--config", other, "--state", "\(scratch.path)/other", "--index", "2"], output: log,
