@@ -13,10 +13,11 @@ import Testing
     let endpoints = Endpoints(configuration, socketDirectory: StatePaths(scratch.state).socketDirectory)
     // A third replica, whose vectors are shorter than the shards'.
     let other = "\(scratch.path)/other.yaml"
-    let text = configuration.text.replacingOccurrences(of: "dimension: 8", with: "dimension: 4")
-      .replacingOccurrences(of: "port: \(scratch.httpPort)", with: "port: \(scratch.httpPort)\n  count: 3")
-    try #require(text.contains("dimension: 4") && text.contains("count: 3"), "\(configuration.text)")
+    let text = try ClusterConfiguration(
+      file: "\(scratch.state)/cluster.yaml", overrides: ["models.0.dimension=4", "replicas.count=3"]
+    ).text
     try text.write(toFile: other, atomically: true, encoding: .utf8)
+    try Files.makeDirectory("\(scratch.path)/other")
     let log = "\(scratch.path)/replica.log"
     let process = try start(
       ["replica", "--config", other, "--state", "\(scratch.path)/other", "--index", "2"], output: log,
