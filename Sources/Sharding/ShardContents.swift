@@ -1,7 +1,7 @@
 // What a shard's files hold, for export: the newest checkpoint and the blocks after it, or one checkpoint alone. Nothing on
 // the disk is changed, so the shard may run meanwhile. One thread.
 
-public import Base
+internal import Base
 internal import Embeddings
 internal import Journal
 public import Layers

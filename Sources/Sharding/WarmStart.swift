@@ -2,7 +2,7 @@
 // of shards was. Tables and tensors are matched by name. Positions are not taken over: streams are the new cluster's own.
 // The files of the older one are only read.
 
-public import Base
+internal import Base
 internal import Embeddings
 internal import Journal
 

@@ -2,7 +2,7 @@
 // NumPy arrays (.npy, format 1.0). Rows are sorted by id, so equal parameters make equal files.
 
 internal import Base
-public import Embeddings
+internal import Embeddings
 internal import Foundation
 internal import Layers
 public import Sharding
@@ -139,7 +139,11 @@ public struct ModelExport {
     struct Entry: Encodable {
       var dtype: String
       var shape: [Int]
-      var data_offsets: [Int]
+      var offsets: [Int]
+      enum CodingKeys: String, CodingKey {
+        case dtype, shape
+        case offsets = "data_offsets"
+      }
     }
     struct Name: CodingKey {
       var stringValue: String
@@ -160,7 +164,7 @@ public struct ModelExport {
     let entries = arrays.map { array -> (String, Entry) in
       defer { offset += array.bytes.count }
       let entry = Entry(
-        dtype: array.kind.rawValue, shape: array.shape, data_offsets: [offset, offset + array.bytes.count])
+        dtype: array.kind.rawValue, shape: array.shape, offsets: [offset, offset + array.bytes.count])
       return (array.name, entry)
     }
     let encoder = JSONEncoder()
