@@ -96,7 +96,8 @@ public struct ModelExport {
     sorted.reserveCapacity(weights.count)
     for row in order { sorted += weights[row * width..<(row + 1) * width] }
     arrays.append(
-      NamedArray(name: "\(table.name).ids", kind: .uint64, shape: [ids.count], bytes: Self.bytes(order.map { ids[$0] })))
+      NamedArray(name: "\(table.name).ids", kind: .uint64, shape: [ids.count], bytes: Self.bytes(order.map { ids[$0] }))
+    )
     arrays.append(
       NamedArray(name: "\(table.name).weights", kind: .float32, shape: [ids.count, width], bytes: Self.bytes(sorted)))
     var column = 0
