@@ -1,8 +1,8 @@
 // `guira export`: rows and dense tensors as files that other programs read.
 
-import ArgumentParser
+public import ArgumentParser
 import Base
-import Cluster
+public import Cluster
 import Sharding
 
 extension ModelExport.Format: ExpressibleByArgument {}
