@@ -145,7 +145,8 @@ let package = Package(
     .executableTarget(
       name: "guira",
       dependencies: [
-        "Base", "Benchmarking", "CKernels", "Cluster", "Embeddings", "Experiments", "Serving", "Sharding", "Simulation", "Streams",
+        "Base", "Benchmarking", "CKernels", "Cluster", "Embeddings", "Experiments", "Serving", "Sharding", "Simulation",
+        "Streams",
         "Syncing",
         .product(name: "ArgumentParser", package: "swift-argument-parser"), logging,
       ],

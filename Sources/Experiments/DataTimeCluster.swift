@@ -61,7 +61,7 @@ final class DataTimeCluster {
     init(tasks: Int) { log = ScoreLog(discarding: tasks) }
   }
 
-  private enum Letter {
+  enum Letter {
     case toShard(Int, from: PeerID, Blob)
     case toPeer(PeerID, from: Int, Blob)
     case toSync(Blob)
@@ -73,24 +73,24 @@ final class DataTimeCluster {
   private(set) var times: PublicationTimes
   private(set) var now: Milliseconds
   private let joiner: JoinerBox
-  private var shards: [ShardBox]
+  var shards: [ShardBox]
   private var shardOptions: [ShardOptions] = []
-  private var trainers: [TrainerBox] = []
+  var trainers: [TrainerBox] = []
   private var logs: [ScoreBox] = []
   private var streams: [[StreamRecord]]
-  private var sync: SyncCore
-  private var versions: [UInt64: Blob] = [:]
-  private var baseParts: [Int: Blob] = [:]
+  var sync: SyncCore
+  var versions: [UInt64: Blob] = [:]
+  var baseParts: [Int: Blob] = [:]
   private let store: ReplicaStore
   let predictor: Predictor
-  private var follower: ReplicaFollower
-  private var mail: [Letter] = []
+  var follower: ReplicaFollower
+  var mail: [Letter] = []
   private var hasUnpublished = false
   private var hasOpenEpoch = false
   private var lastDense: Milliseconds = .min
   /// A checkpoint being written, and the finished sections by shard.
-  private var sections: [Blob] = []
-  private(set) var isCheckpointDone = false
+  var sections: [Blob] = []
+  var isCheckpointDone = false
   private(set) var publications = 0
   private(set) var trained = 0
   private var owners: UInt64 = 0
@@ -100,12 +100,12 @@ final class DataTimeCluster {
   /// Actions and watermarks taken.
   private var records: UInt64 = 0
 
-  private static let syncPeer = PeerID([0x73])
-  private static let replicaPeer = PeerID([0x72])
+  static let syncPeer = PeerID([0x73])
+  static let replicaPeer = PeerID([0x72])
   /// So long that nothing is ever asked for again: no message is lost here.
   private static let patience = Duration.seconds(90 * 86_400)
 
-  private var nanoseconds: Int64 { now * 1_000_000 }
+  var nanoseconds: Int64 { now * 1_000_000 }
 
   /// A cluster in which nothing has happened yet.
   init(_ configuration: ClusterConfiguration, _ recording: Recording, times: PublicationTimes) throws {
@@ -339,8 +339,9 @@ final class DataTimeCluster {
     return sections
   }
 
-  /// A shard's files are lost: it comes back as it was in a checkpoint, and goes on with the newest examples. What lay
-  /// between is not trained on again.
+  /// A shard's files are lost: it comes back as it was in a checkpoint, and goes on with the newest examples.
+  ///
+  /// What lay between is not trained on again.
   func lose(shard: Int, comingBackFrom sections: [Blob]) throws {
     try train(at: now)
     var core = ShardCore(shardOptions[shard], incarnation: 2, identity: (0, 2))
@@ -359,89 +360,5 @@ final class DataTimeCluster {
     sync = SyncCore(syncOptions, stored: nil) { Hashing.mix(seed &+ 1) | 1 }
     follower = ReplicaFollower(replica: 0, incarnation: 2, target: ReplicaTarget(plan, store: store))
     try publish(always: true)
-  }
-
-  // MARK: Messages
-
-  private func deliver() throws {
-    while true {
-      for (index, trainer) in trainers.enumerated() {
-        for (shard, message) in trainer.core.client.takeOutgoing() {
-          mail.append(.toShard(shard, from: PeerID([0x74, UInt8(index)]), message))
-        }
-      }
-      guard !mail.isEmpty else { return }
-      let letters = mail
-      mail = []
-      for letter in letters { try deliver(letter) }
-    }
-  }
-
-  private func deliver(_ letter: Letter) throws {
-    switch letter {
-    case .toShard(let shard, let peer, let message):
-      var actions: [ShardAction] = []
-      shards[shard].core.receive(message, from: peer, now: nanoseconds, into: &actions)
-      try perform(actions, of: shard)
-    case .toPeer(let peer, let shard, let message):
-      if peer == Self.syncPeer {
-        var actions: [SyncAction] = []
-        sync.receive(message, fromShard: shard, now: nanoseconds, into: &actions)
-        perform(actions)
-      } else if peer.bytes.first == 0x74 {
-        let trainer = trainers[Int(peer.bytes[1])]
-        trainer.core.client.receive(message, from: shard, now: nanoseconds)
-        if let failure = trainer.core.client.failure { throw ExperimentError("a trainer ended: \(failure)") }
-      }
-    case .toSync(let message):
-      var actions: [SyncAction] = []
-      sync.receive(message, from: Self.replicaPeer, now: nanoseconds, into: &actions)
-      perform(actions)
-    case .toReplica(let message):
-      if let answer = follower.receive(message, now: nanoseconds) { mail.append(.toSync(answer)) }
-      if let refusal = follower.refusal { throw ExperimentError(refusal) }
-    }
-  }
-
-  private func perform(_ actions: [ShardAction], of shard: Int) throws {
-    for action in actions {
-      switch action {
-      case .send(let peer, let message): mail.append(.toPeer(peer, from: shard, message))
-      case .append, .beginSegment, .keepForgotten, .checkpointBegin, .checkpointCancel: break
-      case .sync(let epoch):
-        var more: [ShardAction] = []
-        shards[shard].core.blockSynced(epoch: epoch, into: &more)
-        try perform(more, of: shard)
-      case .checkpointSection(let section):
-        sections.append(section)
-        shards[shard].core.checkpointWritten(sections: 1)
-      case .checkpointFinish(let manifest):
-        isCheckpointDone = true
-        var more: [ShardAction] = []
-        shards[shard].core.checkpointEnded(.success(manifest), into: &more)
-        try perform(more, of: shard)
-      }
-    }
-  }
-
-  private func perform(_ actions: [SyncAction]) {
-    for action in actions {
-      switch action {
-      case .sendShard(let shard, let message): mail.append(.toShard(shard, from: Self.syncPeer, message))
-      case .beginStore: (versions, baseParts) = ([:], [:])
-      case .storeVersion(let number, let blob): versions[number] = blob
-      case .storeBasePart(_, let part, let blob): baseParts[part] = blob
-      case .sendVersion(_, let number): send(versions[number], number)
-      case .sendBasePart(_, let base, let part): send(baseParts[part], base)
-      case .send, .finishBase, .readState, .describe: break
-      }
-    }
-  }
-
-  private func send(_ content: Blob?, _ number: UInt64) {
-    guard let content else { return }
-    let message = VersionMessage(
-      store: sync.heading.store, number: number, newest: sync.heading.newest, content: ByteReader(content))
-    mail.append(.toReplica(message.encoded(request: 0)))
   }
 }

@@ -39,7 +39,9 @@ extension Experiment {
     _ model: String, _ runs: [ServedScores], _ groups: [UInt64]?
   ) -> ExperimentReport.Table {
     let columns =
-      ["AUC", "NE", "log-loss", "calibration"] + (groups == nil ? [] : ["GAUC"]) + ["AUC of all", "NE of all", "labels"]
+      ["AUC", "NE", "log-loss", "calibration"] + (groups == nil ? [] : ["GAUC"]) + [
+        "AUC of all", "NE of all", "labels",
+      ]
     var table = ExperimentReport.Table(
       title: "\(model): served, last 20 % of impressions", subject: "task", columns: columns, rows: [])
     for (task, name) in runs[0].tasks.enumerated() {

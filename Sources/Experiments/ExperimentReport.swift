@@ -67,7 +67,8 @@ public struct ExperimentReport: Sendable, Equatable, Codable {
 
   /// The tables as text.
   public var page: String {
-    var page = "\(name), \(settings.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", "))\n"
+    var page =
+      "\(name), \(settings.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", "))\n"
     for table in tables { page += "\n" + table.page }
     return page + String(format: "\n%.1f seconds\n", seconds)
   }

@@ -151,7 +151,9 @@ struct ShardRecovery {
   /// Reads the newest checkpoint and the blocks after it into the core, and changes no file.
   mutating func readNewest(into core: CoreBox) throws {
     let chosen: ShardCheckpoint?
-    do { chosen = try newest() } catch let lost as DamagedCheckpoint { throw RecoveryError(description: "\(lost.damage)") }
+    do { chosen = try newest() } catch let lost as DamagedCheckpoint {
+      throw RecoveryError(description: "\(lost.damage)")
+    }
     let start = try JournalReader.bounds(directory: files.journal).lowerBound
     if let hole = hole(after: chosen, journal: start) { throw RecoveryError(description: hole) }
     try read(chosen, journalFrom: max(chosen?.journalOffset ?? 0, start), into: core)

@@ -1,8 +1,8 @@
 // `guira export`: rows and dense tensors as files that other programs read.
 
-import ArgumentParser
+public import ArgumentParser
 import Base
-import Cluster
+public import Cluster
 import Sharding
 
 extension ModelExport.Format: ExpressibleByArgument {}
@@ -27,9 +27,11 @@ struct Export: ParsableCommand {
   func run() throws {
     try reporting {
       let cluster = try ShardsOption.cluster(state)
-      let shards = (0..<cluster.shardCount).map { (cluster.options(ofShard: $0), cluster.files(ofShard: $0)) }
+      let shards = (0..<cluster.shardCount).map { shard in
+        (options: cluster.options(ofShard: shard), files: cluster.files(ofShard: shard))
+      }
       for (number, shard) in shards.enumerated() where checkpoint != nil {
-        let names = try ShardAudit.checkpoints(in: shard.1).checkpoints.map(\.manifest.name)
+        let names = try ShardAudit.checkpoints(in: shard.files).checkpoints.map(\.manifest.name)
         guard let checkpoint, !names.contains(checkpoint) else { continue }
         throw Failure("shard \(number) has no checkpoint '\(checkpoint)'; it has: \(names.joined(separator: ", "))")
       }

@@ -19,7 +19,8 @@ import Glibc
       Exit codes: 0 success, 1 failure, 2 wrong configuration, 64 wrong arguments, 130 interrupted.
       """,
     subcommands: [
-      Up.self, Train.self, Init.self, Status.self, Events.self, Checkpoint.self, Export.self, WarmStartCommand.self, Explain.self, Forget.self, Keys.self, Config.self,
+      Up.self, Train.self, Init.self, Status.self, Events.self, Checkpoint.self, Export.self, WarmStartCommand.self,
+      Explain.self, Forget.self, Keys.self, Config.self,
       Bench.self, Simulate.self, ExperimentCommand.self,
     ] + roleCommands)
 

@@ -45,7 +45,8 @@ struct Train: ParsableCommand {
       var options = BatchTraining.Options()
       options.epochs = epochs
       options.shuffles = shuffle
-      let training = try BatchTraining(configuration, events: &input, options: options, progress: progressBar("joining"))
+      let training = try BatchTraining(
+        configuration, events: &input, options: options, progress: progressBar("joining"))
       if input.faultCount > 0 { write("\(input.faultCount) lines of the events were refused\n", to: STDERR_FILENO) }
       let began = Clocks.monotonic()
       var logger = Logger(label: "train")
@@ -58,7 +59,9 @@ struct Train: ParsableCommand {
       for pass in passes {
         for figures in pass.quality {
           let (auc, ne) = (figures.auc.map { "\($0)" } ?? "–", figures.ne.map { "\($0)" } ?? "–")
-          write("\(pass.model) \(figures.task): AUC \(auc.prefix(6)), NE \(ne.prefix(6)) of the last 20,000, before training\n")
+          write(
+            "\(pass.model) \(figures.task): AUC \(auc.prefix(6)), NE \(ne.prefix(6)) of the last 20,000, before training\n"
+          )
         }
       }
     }

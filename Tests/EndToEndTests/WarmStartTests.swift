@@ -52,7 +52,8 @@ import Testing
     let refused = try guira(wider)
     #expect(refused.code == 1)
     #expect(
-      refused.errors.contains("table 'main.user_id' has") && refused.errors.contains("with --allow-changes these start fresh"),
+      refused.errors.contains("table 'main.user_id' has")
+        && refused.errors.contains("with --allow-changes these start fresh"),
       "\(refused.errors)")
     #expect(!FileManager.default.fileExists(atPath: "\(scratch.path)/wider"))
     let allowed = try guira(wider + ["--allow-changes"])
@@ -62,14 +63,18 @@ import Testing
 
 /// Training on files.
 @Suite("Batch training", .serialized) struct BatchTrainingTests {
-  @Test func `passes over a file are made once each, shuffled the same way every time, and a cluster goes on from them`()
+  @Test
+  func `passes over a file are made once each, shuffled the same way every time, and a cluster goes on from them`()
     throws
   {
     let scratch = try Scratch()
     let traffic = try scratch.makeTraffic(1500)
     func train(_ state: String, _ more: [String] = []) throws -> Outcome {
       try guira(
-        ["train", sampleConfiguration, "--events", traffic, "--state", state, "--set", "replicas.port=\(scratch.httpPort)"]
+        [
+          "train", sampleConfiguration, "--events", traffic, "--state", state, "--set",
+          "replicas.port=\(scratch.httpPort)",
+        ]
           + more)
     }
     func export(_ state: String) throws -> Data {
@@ -93,8 +98,10 @@ import Testing
     #expect(try export(first) != learnt)
 
     let up = try guira(
-      ["up", sampleConfiguration, "--state", first, "--events", traffic, "--report", scratch.report, "--set",
-        "replicas.port=\(scratch.httpPort)", "--set", "sync.sparseEvery=1s", "--set", "sync.denseEvery=1s"])
+      [
+        "up", sampleConfiguration, "--state", first, "--events", traffic, "--report", scratch.report, "--set",
+        "replicas.port=\(scratch.httpPort)", "--set", "sync.sparseEvery=1s", "--set", "sync.denseEvery=1s",
+      ])
     #expect(up.code == 0, "\(up.errors)")
     #expect(try scratch.readReport().examples == 1500)
   }

@@ -162,11 +162,13 @@ private struct Traffic {
 
   @Test(
     .enabled(
-      if: directory != nil, "SKIPPED: set GUIRA_KUAIRAND to the directory of the KuaiRand slice to run it on the real data"))
+      if: directory != nil,
+      "SKIPPED: set GUIRA_KUAIRAND to the directory of the KuaiRand slice to run it on the real data"))
   func `fm learns KuaiRand`() throws {
     let configuration = try ClusterConfiguration(
       file: #filePath.replacingOccurrences(
-        of: "Tests/ExperimentsTests/ExperimentTests.swift", with: "deploy/kuairand.yaml"), overrides: ["sync.sparseEvery=60s", "sync.denseEvery=60s"])
+        of: "Tests/ExperimentsTests/ExperimentTests.swift", with: "deploy/kuairand.yaml"),
+      overrides: ["sync.sparseEvery=60s", "sync.denseEvery=60s"])
     let temporary = FileManager.default.temporaryDirectory.appending(path: "experiment-\(UUID().uuidString)").path
     defer { try? FileManager.default.removeItem(atPath: temporary) }
     let schema = configuration.eventSchema

@@ -1,5 +1,6 @@
 // Plots and scales.
 
+import Foundation
 import Testing
 
 @testable import Experiments

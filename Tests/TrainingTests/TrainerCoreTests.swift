@@ -188,7 +188,8 @@ private final class Pair {
     #expect(pair.shard.status().chains.first?.applied == 80)
   }
 
-  @Test func `nothing of a batch that holds a NaN reaches a table, and the batch is kept with the place of it`() throws {
+  @Test func `nothing of a batch that holds a NaN reaches a table, and the batch is kept with the place of it`() throws
+  {
     let clean = try Pair(batchSize: 8, hasNumber: true)
     try clean.claim()
     try clean.train(0..<16)

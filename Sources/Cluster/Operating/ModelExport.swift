@@ -2,7 +2,7 @@
 // NumPy arrays (.npy, format 1.0). Rows are sorted by id, so equal parameters make equal files.
 
 internal import Base
-public import Embeddings
+internal import Embeddings
 internal import Foundation
 internal import Layers
 public import Sharding
@@ -96,7 +96,8 @@ public struct ModelExport {
     sorted.reserveCapacity(weights.count)
     for row in order { sorted += weights[row * width..<(row + 1) * width] }
     arrays.append(
-      NamedArray(name: "\(table.name).ids", kind: .uint64, shape: [ids.count], bytes: Self.bytes(order.map { ids[$0] })))
+      NamedArray(name: "\(table.name).ids", kind: .uint64, shape: [ids.count], bytes: Self.bytes(order.map { ids[$0] }))
+    )
     arrays.append(
       NamedArray(name: "\(table.name).weights", kind: .float32, shape: [ids.count, width], bytes: Self.bytes(sorted)))
     var column = 0
@@ -139,7 +140,11 @@ public struct ModelExport {
     struct Entry: Encodable {
       var dtype: String
       var shape: [Int]
-      var data_offsets: [Int]
+      var offsets: [Int]
+      enum CodingKeys: String, CodingKey {
+        case dtype, shape
+        case offsets = "data_offsets"
+      }
     }
     struct Name: CodingKey {
       var stringValue: String
@@ -160,7 +165,7 @@ public struct ModelExport {
     let entries = arrays.map { array -> (String, Entry) in
       defer { offset += array.bytes.count }
       let entry = Entry(
-        dtype: array.kind.rawValue, shape: array.shape, data_offsets: [offset, offset + array.bytes.count])
+        dtype: array.kind.rawValue, shape: array.shape, offsets: [offset, offset + array.bytes.count])
       return (array.name, entry)
     }
     let encoder = JSONEncoder()
