@@ -65,7 +65,8 @@ private struct Traffic {
     let run = try Traffic.served(recording, Traffic.configuration())
     let served = run.served[0]
     #expect(run.examples == recording.impressions)
-    #expect(served.predictions.allSatisfy(\.isFinite))
+    let isFinite = served.predictions.allSatisfy { $0.isFinite }
+    #expect(isFinite)
     #expect(served.labels.allSatisfy { $0 == 0 || $0 == 1 })
     let metrics = served.metrics(task: 0, over: recording.startOfLastFifth..<recording.impressions)
     let auc = try #require(metrics.auc)

@@ -159,6 +159,11 @@ extension ClusterConfiguration {
     {
       binding.report("soap.port", "is one of the replicas' ports", "move it, or replicas.port")
     }
+    for feature in features where feature.stream != nil && model.users.features.contains(feature.name) {
+      binding.report(
+        "models.\(name).users.features", "has '\(feature.name)', which is computed from the stream: soap does not follow it",
+        "leave it out of the user's features")
+    }
     guard let feature = soap.feature else { return }
     let width = model.users.embeddings * model.users.embeddingDimension
     guard let target = features.first(where: { $0.name == feature }), target.kind == .dense(width: width) else {

@@ -117,7 +117,7 @@ extension RoleProcess {
     if let frontier = features.frontier {
       report.counters["featureLagSeconds"] = Double(max(0, Clocks.wall() - frontier)) / 1000
     }
-    if isReady, !features.problem.isEmpty { report.message = features.problem }
+    if problem.isEmpty, !features.problem.isEmpty { report.message = features.problem }
     for (name, count) in questions.refused { report.counters[name] = Double(count) }
     if let lag = statistics.lag { report.counters["lagSeconds"] = lag.inSeconds }
     report.counters["rowRequests"] = Double(questions.answeredLookups)
