@@ -161,7 +161,8 @@ extension ClusterConfiguration {
     }
     for feature in features where feature.stream != nil && model.users.features.contains(feature.name) {
       binding.report(
-        "models.\(name).users.features", "has '\(feature.name)', which is computed from the stream: soap does not follow it",
+        "models.\(name).users.features",
+        "has '\(feature.name)', which is computed from the stream: soap does not follow it",
         "leave it out of the user's features")
     }
     guard let feature = soap.feature else { return }
