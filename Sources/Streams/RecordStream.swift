@@ -45,6 +45,13 @@ public protocol RecordSource: ~Copyable {
   ///   - processed: up to where records were handled; back-pressure looks at it.
   ///   - safe: up to where records will never be asked for again; retention looks at it.
   mutating func commit(processed: Position, safe: Position) throws(StreamError)
+  /// Whether no record will ever follow the last one returned, as of a file; false unless a source says so.
+  var hasEnded: Bool { get }
+}
+
+extension RecordSource where Self: ~Copyable {
+  /// Streams go on.
+  public var hasEnded: Bool { false }
 }
 
 /// Where one partition of a stream lies on disk.

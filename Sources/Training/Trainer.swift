@@ -126,6 +126,7 @@ public final class Trainer: Sendable {
             didWork = true
             isDry = false
           }
+          if sources[index].source.hasEnded { core.end(partition: partition) }
         }
       }
       if try core.work(now: now, isDry: isDry || isStopping, scores: &scores) { didWork = true }

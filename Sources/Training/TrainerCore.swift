@@ -33,6 +33,7 @@ public struct TrainerCore: ~Copyable {
     var boundaries: [Position] = []
     var read: Position = .start
     var forming: TrainingBatch?
+    var hasEnded = false
   }
 
   /// The options in effect.
@@ -105,6 +106,11 @@ public struct TrainerCore: ~Copyable {
     return !(state.forming.map { isFull($0) } ?? false)
   }
 
+  /// Says that no record of a partition will follow: its last batch waits for none.
+  public mutating func end(partition number: Int) {
+    for index in partitions.indices where partitions[index].number == number { partitions[index].hasEnded = true }
+  }
+
   /// Whether the trainer waits until kept pushes are durable.
   public var isBufferFull: Bool { client.keptBytes > options.pushBufferBytes }
 
@@ -164,7 +170,8 @@ public struct TrainerCore: ~Copyable {
     var didWork = false
     for index in partitions.indices where pulling.count < 2 && !isBackedUp {
       guard let batch = partitions[index].forming else { continue }
-      guard isFull(batch) || now - batch.startedAt >= options.flushAfter.nanoseconds else { continue }
+      let isDue = partitions[index].hasEnded || now - batch.startedAt >= options.flushAfter.nanoseconds
+      guard isFull(batch) || isDue else { continue }
       partitions[index].forming = nil
       pulling.append(sendPull(of: batch, now: now))
       didWork = true

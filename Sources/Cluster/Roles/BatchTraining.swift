@@ -207,6 +207,8 @@ private struct PassSource: RecordSource {
     return StreamRecord(position: position, reader: ByteReader(records[shuffles ? order[index] : index]))
   }
 
+  var hasEnded: Bool { position.low >= epochs * records.count }
+
   mutating func end() -> Position { Position(low: UInt64(epochs * records.count)) }
 
   mutating func commit(processed: Position, safe: Position) { committed(safe) }

@@ -203,7 +203,9 @@ final class ReplaySession {
 
   private func examples(of model: String, in status: ShardStatus) -> UInt64 {
     let consumer = Hashing.xxh3(model)
-    return status.chains.filter { $0.consumer == consumer }.reduce(0) { $0 + $1.examples }
+    // Passes over files are streams of their own.
+    let stream = Hashing.xxh3(StreamLocation.Stream.examples.rawValue)
+    return status.chains.filter { $0.consumer == consumer && $0.stream == stream }.reduce(0) { $0 + $1.examples }
   }
 
   private func unread(_ stream: StreamLocation.Stream, _ partition: Int, by consumer: String) throws -> UInt64 {
