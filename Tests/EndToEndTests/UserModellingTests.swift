@@ -24,7 +24,7 @@ import Wire
     let soapPort: Int
     let log: String
 
-    init(impressions: Int) throws {
+    init(impressions: Int, speed: String = "max") throws {
       scratch = try Scratch()
       let traffic = try scratch.makeTraffic(impressions)
       let file = "\(scratch.path)/cluster.yaml"
@@ -33,7 +33,7 @@ import Wire
       log = "\(scratch.path)/up.log"
       process = try start(
         [
-          "up", file, "--state", scratch.state, "--events", traffic, "--report", scratch.report, "--speed", "max",
+          "up", file, "--state", scratch.state, "--events", traffic, "--report", scratch.report, "--speed", speed,
           "--keep-running", "--set", "replicas.port=\(scratch.httpPort)", "--set", "soap.port=\(soapPort)", "--set",
           "shards.epoch=250ms",
         ], output: log)
@@ -68,7 +68,8 @@ import Wire
   }
 
   @Test func `impressions carry their users' embeddings, and applications read them`() throws {
-    let running = try Running(impressions: 4000)
+    // Slow enough for versions and embeddings to come meanwhile: about fifteen seconds.
+    let running = try Running(impressions: 2000, speed: "15")
     defer { running.stop() }
     let configuration = try ClusterConfiguration(file: "\(running.scratch.state)/cluster.yaml")
     let schema = configuration.eventSchema
