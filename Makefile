@@ -5,7 +5,7 @@ SWIFT ?= swift
 ARCH ?=
 IMPORTS = --explicit-target-dependency-import-check error
 RELEASE = -c release $(ARCH) $(IMPORTS)
-PACKAGES = libzmq3-dev libsnappy-dev libxxhash-dev libsimdjson-dev libopenblas-dev libhiredis-dev curl
+PACKAGES = libzmq3-dev libsnappy-dev libxxhash-dev libsimdjson-dev libopenblas-dev libhiredis-dev redis-server curl
 FORMAT = $(SWIFT) format
 STYLE = --configuration .ci/swift-format.json -r Sources Tests Package.swift
 # What `make chaos` does: how many faults, on which dataset (synthetic traffic when empty), with which seed.
@@ -40,7 +40,9 @@ build: install ## builds the release binary, .build/release/guira
 
 test: install ## builds with the import check and runs every test
 	$(SWIFT) build --build-tests $(ARCH) $(IMPORTS)
-	$(SWIFT) test $(ARCH) $(IMPORTS)
+	@$(SWIFT) test $(ARCH) $(IMPORTS) > .build/test.log 2>&1 & run=$$!; tail -n +1 -f --pid $$run .build/test.log; \
+	  wait $$run || { echo; echo "What failed (all of it is in .build/test.log):"; \
+	  grep -aE '✘|↳|Fatal error|unexpected signal' .build/test.log | cut -c1-1000; exit 1; }
 
 test-python: build ## the Python client of docs/protocol.md and readers of exports; makes .build/python with what they need
 	@test -x .build/python/bin/python || python3 -m venv .build/python
