@@ -165,8 +165,10 @@ let package = Package(
     // Mutated inputs for every decoder, with the address sanitizer: `make fuzz`.
     .executableTarget(
       name: "Fuzzing",
-      dependencies: ["Base", "Embeddings", "Joining", "Journal", "Layers", "Sharding", "Streams", "Syncing", "Wire"],
-      path: "Tests/Fuzzing", swiftSettings: testSettings),
+      dependencies: [
+        "Base", "Embeddings", "Joining", "Journal", "Layers", "Serving", "Sharding", "Streams", "Syncing",
+        "UserModeling", "Wire",
+      ], path: "Tests/Fuzzing", swiftSettings: testSettings),
     .testTarget(name: "FuzzingTests", dependencies: ["Base", "Fuzzing"], swiftSettings: testSettings),
     .testTarget(name: "TidyTests", swiftSettings: testSettings),
   ],

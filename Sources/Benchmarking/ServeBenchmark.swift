@@ -4,7 +4,6 @@
 internal import Base
 internal import CKernels
 internal import Foundation
-internal import Glibc
 internal import Wire
 
 /// What `guira bench serve` runs with.
@@ -74,7 +73,7 @@ public struct ServeBenchmark {
   private func measureRows(_ series: inout Series) throws {
     let process = try BenchProcess(server, .rows, executable: executable)
     progress("a replica with \(settings.rows) rows")
-    let client = try RowsClient(process, settings, context)
+    let client = try rowsClient(process)
     let redis = try RedisServer(settings, progress)
     _ = try client.run(seconds: settings.seconds / 4)
     _ = try redis?.run(seconds: settings.seconds / 4)
@@ -92,13 +91,29 @@ public struct ServeBenchmark {
     }
   }
 
+  private func rowsClient(_ process: BenchProcess) throws -> QuestionClient {
+    let settings = settings
+    var random = SeededRandom(seed: settings.seed)
+    var ids = [UInt64](repeating: 0, count: settings.batch)
+    return try QuestionClient(process, context: context, inFlight: settings.inFlight) { request in
+      for place in ids.indices {
+        ids[place] = guira_stream_id(settings.seed, UInt64.random(in: 0..<UInt64(settings.rows), using: &random))
+      }
+      return RowsRequest.encoded(table: "rows", ids: ids, request: request)
+    } check: { answer in
+      let reply = try RowsReply(decoding: &answer)
+      guard reply.found.count == settings.batch, reply.found[0] == 1 else {
+        throw BenchmarkError(description: "a row was not found")
+      }
+    }
+  }
+
   // MARK: Predictions
 
   private func measurePredictions(_ series: inout Series) throws {
     let process = try BenchProcess(server, .predict, executable: executable)
-    guard let port = process.endpoint.split(separator: ":").last.flatMap({ Int($0) }) else { return }
     progress("a replica with a deepfm")
-    let client = try connect(process, port)
+    let client = try StreamClient.http(to: process)
     var bodies = PredictionBodies(settings)
     _ = try client.run(seconds: settings.seconds / 2) { bodies.next(&$0) }
     for run in 1...settings.runs {
@@ -112,19 +127,6 @@ public struct ServeBenchmark {
         let paced = try client.run(seconds: settings.seconds, rate: rate) { bodies.next(&$0) }
         series.add("predict.\(name).p99Milliseconds", paced.run.microseconds(0.99) / 1e3, "ms")
       }
-    }
-  }
-
-  private func connect(_ process: BenchProcess, _ port: Int) throws -> StreamClient {
-    let deadline = Clocks.monotonic() + 60_000_000_000
-    while true {
-      if let client = try? StreamClient(port: port, connections: 8, depth: 1, answerLength: HTTPAnswer.length) {
-        return client
-      }
-      guard process.isRunning, Clocks.monotonic() < deadline else {
-        throw BenchmarkError(description: "the server '\(process.service)' does not listen")
-      }
-      usleep(50_000)
     }
   }
 }

@@ -1,80 +1,9 @@
-// The clients of `guira bench serve`, and Redis beside it: rows over ZeroMQ, MGET of the same values, bodies of predictions.
+// The other clients of `guira bench serve`: Redis with MGET of the same values, and bodies of predictions.
 
 internal import Base
 internal import CKernels
 internal import Foundation
 internal import Glibc
-internal import Wire
-
-/// Asks a replica for rows, a number of requests under way.
-final class RowsClient {
-  private let socket: SocketBox
-  private let settings: ServeBenchmarkSettings
-  private let process: BenchProcess
-  private var random: SeededRandom
-  private var request: UInt64 = 0
-
-  private final class SocketBox {
-    let socket: Socket
-    init(_ socket: consuming Socket) { self.socket = socket }
-  }
-
-  /// Connects, and waits until the table is full.
-  init(_ process: BenchProcess, _ settings: ServeBenchmarkSettings, _ context: LinkContext) throws {
-    self.process = process
-    self.settings = settings
-    random = SeededRandom(seed: settings.seed)
-    var asker = try Asker(endpoint: process.endpoint, context: context)
-    while true {
-      guard process.isRunning else { throw BenchmarkError(description: "the server '\(process.service)' has ended") }
-      do {
-        _ = try asker.ask(timeout: .seconds(1)) { RowsRequest.encoded(table: "rows", ids: [1], request: $0) }
-        break
-      } catch is AskError {} catch let error as ErrorReply where error.code == .busy {}
-    }
-    let socket = try Socket(.dealer, context: context)
-    try socket.connect(process.endpoint)
-    self.socket = SocketBox(socket)
-  }
-
-  func run(seconds: Double) throws -> AnsweredRun {
-    var run = BenchRun()
-    var sent: [Int64] = []
-    var answered = 0
-    var ids = [UInt64](repeating: 0, count: settings.batch)
-    var random = random
-    defer { self.random = random }
-    let settings = settings
-    let start = Clocks.monotonic()
-    let end = start + Int64(seconds * 1e9)
-    while true {
-      while sent.count - answered < settings.inFlight, Clocks.monotonic() < end {
-        for place in ids.indices {
-          ids[place] = guira_stream_id(settings.seed, UInt64.random(in: 0..<UInt64(settings.rows), using: &random))
-        }
-        request += 1
-        let message = RowsRequest.encoded(table: "rows", ids: ids, request: request)
-        sent.append(Clocks.monotonic())
-        guard socket.socket.send(message) else { throw BenchmarkError(description: "the queue is full") }
-      }
-      guard answered < sent.count else { break }
-      while let (_, message) = try socket.socket.receive() {
-        var reader = ByteReader(message)
-        guard try MessageHeader(decoding: &reader).kind == .reply else { throw try ErrorReply(decoding: &reader) }
-        let reply = try RowsReply(decoding: &reader)
-        guard reply.found.count == settings.batch, reply.found[0] == 1 else {
-          throw BenchmarkError(description: "a row was not found")
-        }
-        run.latencies.record(Clocks.monotonic() - sent[answered])
-        answered += 1
-      }
-      guard Clocks.monotonic() < end + 20_000_000_000 else { throw BenchmarkError(description: "no answer") }
-      if answered < sent.count { socket.socket.wait(timeout: .milliseconds(100)) }
-    }
-    run.seconds = Double(Clocks.monotonic() - start) / 1e9
-    return AnsweredRun(run: run, answered: answered)
-  }
-}
 
 /// A Redis server of our own with the same rows.
 final class RedisServer {
@@ -161,6 +90,25 @@ final class RedisServer {
         Self.append(
           guira_stream_id(settings.seed, UInt64.random(in: 0..<UInt64(settings.rows), using: &random)), to: &output)
       }
+    }
+  }
+}
+
+extension StreamClient {
+  /// Connections to a server of ours that speaks HTTP, one request under way on each; waits until it listens.
+  static func http(to process: BenchProcess, connections: Int = 8) throws -> StreamClient {
+    let deadline = Clocks.monotonic() + 60_000_000_000
+    let port = process.endpoint.split(separator: ":").last.flatMap { Int($0) } ?? 0
+    while true {
+      if let client = try? StreamClient(
+        port: port, connections: connections, depth: 1, answerLength: HTTPAnswer.length)
+      {
+        return client
+      }
+      guard process.isRunning, Clocks.monotonic() < deadline else {
+        throw BenchmarkError(description: "the server '\(process.service)' does not listen")
+      }
+      usleep(50_000)
     }
   }
 }

@@ -2,9 +2,7 @@
 // work beside it and slowed down. Servers are processes of their own.
 
 internal import Base
-internal import CKernels
 internal import Foundation
-internal import Glibc
 internal import Layers
 internal import Logging
 internal import Serving
@@ -72,7 +70,7 @@ public struct UsersBenchmark {
     let busy = try BenchProcess(server, .users, executable: executable)
     let slow = try BenchProcess(server, .slowUsers, executable: executable)
     progress("two platforms with \(settings.users) users, one of them with a slow compute centre")
-    let (client, other) = (try UsersClient(busy, settings, context), try UsersClient(slow, settings, context))
+    let (client, other) = (try usersClient(busy), try usersClient(slow))
     _ = try client.run(seconds: settings.seconds / 4)
     for run in 1...settings.runs {
       progress("messages: run \(run) of \(settings.runs)")
@@ -89,11 +87,25 @@ public struct UsersBenchmark {
     }
   }
 
+  private func usersClient(_ process: BenchProcess) throws -> QuestionClient {
+    let settings = settings
+    var random = SeededRandom(seed: settings.seed)
+    var users = [UInt64](repeating: 0, count: settings.batch)
+    return try QuestionClient(process, context: context, inFlight: settings.inFlight) { request in
+      for place in users.indices { users[place] = UInt64.random(in: 0..<UInt64(settings.users), using: &random) }
+      return EmbedRequest.encoded(model: "users", users: users, request: request)
+    } check: { answer in
+      let reply = try EmbedReply(decoding: &answer)
+      guard reply.origins.count == settings.batch, reply.origins[0].source > 0 else {
+        throw BenchmarkError(description: "a user was not found")
+      }
+    }
+  }
+
   private func measureHTTP(_ series: inout Series) throws {
     let process = try BenchProcess(server, .usersHTTP, executable: executable)
-    guard let port = process.endpoint.split(separator: ":").last.flatMap({ Int($0) }) else { return }
     progress("a platform over HTTP")
-    let client = try connect(process, port)
+    let client = try StreamClient.http(to: process)
     var random = SeededRandom(seed: settings.seed)
     let users = settings.users
     func next(_ output: inout [UInt8]) {
@@ -111,90 +123,6 @@ public struct UsersBenchmark {
       let half = try client.run(seconds: settings.seconds, rate: full.perSecond / 2) { next(&$0) }
       series.add("http.halfLoad.p99Milliseconds", half.run.microseconds(0.99) / 1e3, "ms")
     }
-  }
-
-  private func connect(_ process: BenchProcess, _ port: Int) throws -> StreamClient {
-    let deadline = Clocks.monotonic() + 60_000_000_000
-    while true {
-      if let client = try? StreamClient(port: port, connections: 8, depth: 1, answerLength: HTTPAnswer.length) {
-        return client
-      }
-      guard process.isRunning, Clocks.monotonic() < deadline else {
-        throw BenchmarkError(description: "the server '\(process.service)' does not listen")
-      }
-      usleep(50_000)
-    }
-  }
-}
-
-/// Asks a platform for users, a number of requests under way.
-private final class UsersClient {
-  private let socket: SocketBox
-  private let settings: UsersBenchmarkSettings
-  private let process: BenchProcess
-  private var random: SeededRandom
-  private var request: UInt64 = 0
-
-  private final class SocketBox {
-    let socket: Socket
-    init(_ socket: consuming Socket) { self.socket = socket }
-  }
-
-  /// Connects, and waits until the store is full.
-  init(_ process: BenchProcess, _ settings: UsersBenchmarkSettings, _ context: LinkContext) throws {
-    self.process = process
-    self.settings = settings
-    random = SeededRandom(seed: settings.seed)
-    var asker = try Asker(endpoint: process.endpoint, context: context)
-    while true {
-      guard process.isRunning else { throw BenchmarkError(description: "the server '\(process.service)' has ended") }
-      do {
-        _ = try asker.ask(timeout: .seconds(1)) { EmbedRequest.encoded(model: "users", users: [1], request: $0) }
-        break
-      } catch is AskError {}
-    }
-    let socket = try Socket(.dealer, context: context)
-    try socket.connect(process.endpoint)
-    self.socket = SocketBox(socket)
-  }
-
-  /// As many as may be under way, or at a rate of requests per second; latency counts from when a request was due.
-  func run(seconds: Double, rate: Double? = nil) throws -> AnsweredRun {
-    var run = BenchRun()
-    var sent: [Int64] = []
-    var answered = 0
-    var users = [UInt64](repeating: 0, count: settings.batch)
-    let start = Clocks.monotonic()
-    let end = start + Int64(seconds * 1e9)
-    while true {
-      while true {
-        let now = Clocks.monotonic()
-        guard now < end else { break }
-        let due = rate.map { start + Int64(Double(sent.count) * 1e9 / $0) } ?? now
-        guard rate == nil ? sent.count - answered < settings.inFlight : due <= now else { break }
-        for place in users.indices { users[place] = UInt64.random(in: 0..<UInt64(settings.users), using: &random) }
-        request += 1
-        sent.append(due)
-        let message = EmbedRequest.encoded(model: "users", users: users, request: request)
-        guard socket.socket.send(message) else { throw BenchmarkError(description: "the queue is full") }
-      }
-      if answered == sent.count, Clocks.monotonic() >= end { break }
-      while let (_, message) = try socket.socket.receive() {
-        var reader = ByteReader(message)
-        guard try MessageHeader(decoding: &reader).kind == .reply else { throw try ErrorReply(decoding: &reader) }
-        let reply = try EmbedReply(decoding: &reader)
-        guard reply.origins.count == settings.batch, reply.origins[0].source > 0 else {
-          throw BenchmarkError(description: "a user was not found")
-        }
-        run.latencies.record(Clocks.monotonic() - sent[answered])
-        answered += 1
-      }
-      guard Clocks.monotonic() < end + 20_000_000_000 else { throw BenchmarkError(description: "no answer") }
-      // At a rate the next request may be due before an answer comes.
-      if rate == nil { socket.socket.wait(timeout: .milliseconds(100)) } else { usleep(20) }
-    }
-    run.seconds = Double(Clocks.monotonic() - start) / 1e9
-    return AnsweredRun(run: run, answered: answered)
   }
 }
 

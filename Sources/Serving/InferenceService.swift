@@ -5,7 +5,7 @@ internal import Layers
 internal import Streams
 
 /// The requests a replica answers.
-struct InferenceService: Sendable {
+package struct InferenceService: Sendable {
   let predictor: Predictor
   let metrics: RequestMetrics
   /// A replica whose last version is older than this is not ready; nil for never.
@@ -13,10 +13,16 @@ struct InferenceService: Sendable {
 
   private var store: ReplicaStore { predictor.store }
 
+  package init(predictor: Predictor, metrics: RequestMetrics, stalenessLimit: Duration?) {
+    self.predictor = predictor
+    self.metrics = metrics
+    self.stalenessLimit = stalenessLimit
+  }
+
   // MARK: Predictions
 
   /// Open Inference Protocol v2: `POST /v2/models/M/infer`.
-  func infer(model name: String, body: RawSpan, jsonByteCount: Int?) throws(RequestError) -> Reply {
+  package func infer(model name: String, body: RawSpan, jsonByteCount: Int?) throws(RequestError) -> Reply {
     let model = try index(of: name)
     return try predictor.withWorkspace { workspace throws(RequestError) in
       let request = try InferenceRequest(
@@ -27,7 +33,7 @@ struct InferenceService: Sendable {
   }
 
   /// TensorFlow Serving: `POST /v1/models/M:predict`.
-  func predict(model name: String, body: RawSpan) throws(RequestError) -> Reply {
+  package func predict(model name: String, body: RawSpan) throws(RequestError) -> Reply {
     let model = try index(of: name)
     return try predictor.withWorkspace { workspace throws(RequestError) in
       try InstancesRequest.read(body, model: model, predictor: predictor, workspace: workspace)
@@ -36,7 +42,7 @@ struct InferenceService: Sendable {
   }
 
   /// `POST /v2/models/M/explain`: a body as of `infer`, or as of `:predict`.
-  func explain(model name: String, body: RawSpan, jsonByteCount: Int?) throws(RequestError) -> Reply {
+  package func explain(model name: String, body: RawSpan, jsonByteCount: Int?) throws(RequestError) -> Reply {
     let model = try index(of: name)
     return try predictor.withWorkspace { workspace throws(RequestError) in
       if jsonByteCount == nil, try InstancesRequest.isMeant(body, workspace) {

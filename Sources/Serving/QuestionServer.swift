@@ -2,20 +2,15 @@
 // which reads every row, is worked out on another one meanwhile, so that look-ups do not wait for it.
 
 internal import Base
-internal import Glibc
 internal import Synchronization
 public import Wire
 
 /// Answers at an endpoint, on the thread that calls `run`.
 public final class QuestionServer: Sendable {
-  private let endpoint: String
-  private let security: LinkSecurity?
+  private let server: AnsweringServer
   private let store: ReplicaStore
   private let digest: @Sendable () -> DigestReply
-  private let forbidden = Atomic<UInt64>(0)
   private let lookups = Atomic<UInt64>(0)
-  private let refusals = Mutex(LinkRefusals())
-  private let isStopping = Atomic<Bool>(false)
 
   /// A server that is not running yet.
   ///
@@ -23,25 +18,19 @@ public final class QuestionServer: Sendable {
   public init(
     endpoint: String, security: LinkSecurity?, store: ReplicaStore, digest: @escaping @Sendable () -> DigestReply
   ) {
-    self.endpoint = endpoint
-    self.security = security
+    server = AnsweringServer(endpoint: endpoint, security: security)
     self.store = store
     self.digest = digest
   }
 
   /// Asks `run` to return.
-  public func stop() { isStopping.store(true, ordering: .relaxed) }
+  public func stop() { server.stop() }
 
   /// Requests for rows that were answered.
   public var answeredLookups: UInt64 { lookups.load(ordering: .relaxed) }
 
   /// Who was refused, by the names that status shows.
-  public var refused: [String: UInt64] {
-    var counters = refusals.withLock { $0.counters }
-    let forbidden = forbidden.load(ordering: .relaxed)
-    if forbidden > 0 { counters["forbidden"] = forbidden }
-    return counters
-  }
+  public var refused: [String: UInt64] { server.refused }
 
   /// Who waits for the digest that is worked out now, and for the one after it.
   private struct Digests {
@@ -53,54 +42,16 @@ public final class QuestionServer: Sendable {
     var isBusy: Bool { thread != nil || !next.isEmpty }
   }
 
-  /// Questions that are answered before the answers are sent.
-  private static let batch = 32
-  /// How long this thread looks for another question before it sleeps, in nanoseconds.
-  private static let patience: Int64 = 50_000
-
   /// Answers until `stop`.
   ///
   /// Blocks the calling thread.
   public func run() throws {
-    let socket = try Socket(.router, context: LinkContext(security))
-    try socket.bind(endpoint)
     let reader = RowReader(store)
     var digests = Digests()
-    var answers: [(peer: PeerID, message: Blob)] = []
-    var lastQuestion: Int64 = 0
-    while !isStopping.load(ordering: .relaxed) {
-      // All that waits is answered before anything is sent: then the thread that sends wakes once for all of it.
-      var received = 0
-      while received < Self.batch, let (peer, message) = try socket.receive() {
-        received += 1
-        if let peer, let answer = answer(message, peer, reader, &digests) { answers.append((peer, answer)) }
-      }
-      for answer in answers { _ = socket.send(answer.message, to: answer.peer) }
-      answers.removeAll(keepingCapacity: true)
-      let now = Clocks.monotonic()
-      if received > 0 { lastQuestion = now }
-      // The next question is often on its way: to look again costs less than to sleep and be woken.
-      if now - lastQuestion < Self.patience, !digests.isBusy {
-        if received == 0 { sched_yield() }
-        continue
-      }
-      settle(&digests, socket)
-      let refused = socket.refusals
-      refusals.withLock { $0 = refused }
-      socket.wait(descriptors: [digests.results.descriptor], timeout: .milliseconds(50))
-    }
-    digests.thread?.join()
-  }
-
-  /// The answer, unless it comes later or nobody can be answered.
-  private func answer(_ message: Blob, _ peer: PeerID, _ reader: RowReader, _ digests: inout Digests) -> Blob? {
-    var body = ByteReader(message)
-    guard let header = try? MessageHeader(decoding: &body), header.kind == .request else { return nil }
-    do {
-      if let role = peer.role, !header.opcode.isAllowed(to: role) {
-        forbidden.add(1, ordering: .relaxed)
-        throw ErrorReply.forbidden(header.opcode, to: role)
-      }
+    try server.run(waking: [digests.results.descriptor]) { socket in
+      if digests.isBusy { settle(&digests, socket) }
+      return !digests.isBusy
+    } answer: { header, body, peer in
       switch header.opcode {
       case .rows: return try rows(RowsRequest(decoding: &body), header.request, reader)
       case .digest:
@@ -108,10 +59,8 @@ public final class QuestionServer: Sendable {
         return nil
       default: throw ErrorReply(.malformed, "a replica answers 'rows' and 'digest' here, not '\(header.opcode)'")
       }
-    } catch {
-      let refusal = error as? ErrorReply ?? ErrorReply(.malformed, "\(error)")
-      return refusal.encoded(opcode: header.opcode, request: header.request)
     }
+    digests.thread?.join()
   }
 
   private func rows(_ question: RowsRequest, _ request: UInt64, _ reader: RowReader) throws(ErrorReply) -> Blob {

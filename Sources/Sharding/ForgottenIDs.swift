@@ -1,16 +1,21 @@
 // The ids a shard was told to forget, kept in a journal of their own for as long as the shard lives: a restore of an older
 // state must not bring them back (DESIGN 3, "deletes that travel").
 
-internal import Base
+package import Base
 internal import Journal
-internal import Wire
+package import Wire
 
 /// Ids of one table that were forgotten in one epoch.
-struct ForgottenIDs: Equatable, Sendable {
+package struct ForgottenIDs: Equatable, Sendable {
   /// How far a chain had been applied.
-  struct Chain: Equatable, Sendable, BitwiseCopyable {
+  package struct Chain: Equatable, Sendable, BitwiseCopyable {
     var key: ChainKey
     var applied: Position
+
+    package init(key: ChainKey, applied: Position) {
+      self.key = key
+      self.applied = applied
+    }
   }
 
   /// The epoch that was open then.
@@ -20,7 +25,7 @@ struct ForgottenIDs: Equatable, Sendable {
   /// The chains of then: what they had sent must not bring the ids back when it is sent again.
   var chains: [Chain]
 
-  var encoded: Blob {
+  package var encoded: Blob {
     var writer = ByteWriter(capacity: 64 + 8 * ids.count + 40 * chains.count)
     writer.append(epoch)
     writer.append(string: table)
@@ -32,14 +37,14 @@ struct ForgottenIDs: Equatable, Sendable {
     return writer.finish()
   }
 
-  init(epoch: UInt64, table: String, ids: [UInt64], chains: [Chain] = []) {
+  package init(epoch: UInt64, table: String, ids: [UInt64], chains: [Chain] = []) {
     self.epoch = epoch
     self.table = table
     self.ids = ids
     self.chains = chains
   }
 
-  init(_ record: ByteReader) throws(DecodeError) {
+  package init(_ record: ByteReader) throws(DecodeError) {
     var reader = record
     epoch = try reader.read()
     table = try reader.string()

@@ -2,11 +2,11 @@
 // UInt16 format, UInt16 number type (0 float32, 1 float16), UInt32 K, UInt32 D, UInt32 0, UInt64 model version, Int64 event
 // time, Int64 made at, then K × D numbers.
 
-internal import Base
+package import Base
 internal import Wire
 
 /// Entries to bytes and back.
-enum EntryBytes {
+package enum EntryBytes {
   static let formatVersion: UInt16 = 1
   private static let headerBytes = 40
 
@@ -25,13 +25,13 @@ enum EntryBytes {
     }
   }
 
-  static func encode(_ entry: EmbeddingEntry, half: Bool) -> [UInt8] {
+  package static func encode(_ entry: EmbeddingEntry, half: Bool) -> [UInt8] {
     var writer = ByteWriter(capacity: headerBytes + entry.values.count * 4)
     append(entry, half: half, to: &writer)
     return writer.finish().array
   }
 
-  static func decode(_ reader: inout ByteReader) throws(DecodeError) -> EmbeddingEntry {
+  package static func decode(_ reader: inout ByteReader) throws(DecodeError) -> EmbeddingEntry {
     let format = try reader.read(UInt16.self)
     guard format == formatVersion else {
       throw .invalid(field: "entry format", value: "\(format)", expected: "\(formatVersion)")

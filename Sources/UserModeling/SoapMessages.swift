@@ -7,67 +7,34 @@ public import Wire
 
 /// Answers at an endpoint.
 public final class SoapMessages: Sendable {
-  private let endpoint: String
-  private let security: LinkSecurity?
+  private let server: AnsweringServer
   private let soap: Soap
-  private let forbidden = Atomic<UInt64>(0)
   private let requests = Atomic<UInt64>(0)
-  private let refusals = Mutex(LinkRefusals())
-  private let isStopping = Atomic<Bool>(false)
 
   /// A server that is not running yet.
   public init(endpoint: String, security: LinkSecurity?, soap: Soap) {
-    self.endpoint = endpoint
-    self.security = security
+    server = AnsweringServer(endpoint: endpoint, security: security)
     self.soap = soap
   }
 
   /// Asks `run` to return.
-  public func stop() { isStopping.store(true, ordering: .relaxed) }
+  public func stop() { server.stop() }
 
   /// Requests that were answered.
   public var answered: UInt64 { requests.load(ordering: .relaxed) }
 
   /// Who was refused, by the names that status shows.
-  public var refused: [String: UInt64] {
-    var counters = refusals.withLock { $0.counters }
-    let forbidden = forbidden.load(ordering: .relaxed)
-    if forbidden > 0 { counters["forbidden"] = forbidden }
-    return counters
-  }
+  public var refused: [String: UInt64] { server.refused }
 
   /// Answers until `stop`.
   ///
   /// Blocks the calling thread.
   public func run() throws {
-    let socket = try Socket(.router, context: LinkContext(security))
-    try socket.bind(endpoint)
-    while !isStopping.load(ordering: .relaxed) {
-      while let (peer, message) = try socket.receive() {
-        guard let peer, let answer = answer(message, peer) else { continue }
-        _ = socket.send(answer, to: peer)
-      }
-      let now = socket.refusals
-      refusals.withLock { $0 = now }
-      socket.wait(timeout: .milliseconds(50))
-    }
-  }
-
-  private func answer(_ message: Blob, _ peer: PeerID) -> Blob? {
-    var body = ByteReader(message)
-    guard let header = try? MessageHeader(decoding: &body), header.kind == .request else { return nil }
-    do {
-      if let role = peer.role, !header.opcode.isAllowed(to: role) {
-        forbidden.add(1, ordering: .relaxed)
-        throw ErrorReply.forbidden(header.opcode, to: role)
-      }
+    try server.run { header, body, _ in
       guard header.opcode == .embed else {
         throw ErrorReply(.malformed, "the user-modelling platform answers 'embed' here, not '\(header.opcode)'")
       }
       return try embed(EmbedRequest(decoding: &body), header.request)
-    } catch {
-      let refusal = error as? ErrorReply ?? ErrorReply(.malformed, "\(error)")
-      return refusal.encoded(opcode: header.opcode, request: header.request)
     }
   }
 

@@ -26,11 +26,11 @@ struct Bench: ParsableCommand {
 }
 
 /// Prints a report as the user wants it.
-private func show(_ report: BenchmarkReport, json: Bool) throws {
+func show(_ report: BenchmarkReport, json: Bool) throws {
   write(json ? try report.json() + "\n" : report.page)
 }
 
-private func progress(_ what: String) { write("\(what)\n", to: STDERR_FILENO) }
+func progress(_ what: String) { write("\(what)\n", to: STDERR_FILENO) }
 
 enum WireChoice: String, ExpressibleByArgument, CaseIterable {
   case float32, float16

@@ -3,7 +3,6 @@
 import ArgumentParser
 import Benchmarking
 import Cluster
-import Glibc
 
 struct BenchSync: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -61,11 +60,8 @@ struct BenchSync: ParsableCommand {
     settings.halfPrecision = precision == .float16
     settings.seed = seed
     try reporting {
-      let benchmark = SyncBenchmark(settings, executable: Preflight.ownExecutable()) {
-        write("\($0)\n", to: STDERR_FILENO)
-      }
-      let report = try benchmark.run()
-      write(json ? try report.json() + "\n" : report.page)
+      let benchmark = SyncBenchmark(settings, executable: Preflight.ownExecutable(), progress: progress)
+      try show(benchmark.run(), json: json)
     }
   }
 }
@@ -103,11 +99,8 @@ struct BenchServe: ParsableCommand {
     settings.runs = runs
     settings.seed = seed
     try reporting {
-      let benchmark = ServeBenchmark(settings, executable: Preflight.ownExecutable()) {
-        write("\($0)\n", to: STDERR_FILENO)
-      }
-      let report = try benchmark.run()
-      write(json ? try report.json() + "\n" : report.page)
+      let benchmark = ServeBenchmark(settings, executable: Preflight.ownExecutable(), progress: progress)
+      try show(benchmark.run(), json: json)
     }
   }
 }

@@ -3,7 +3,6 @@
 import ArgumentParser
 import Benchmarking
 import Cluster
-import Glibc
 
 struct BenchUsers: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -38,11 +37,8 @@ struct BenchUsers: ParsableCommand {
     settings.runs = runs
     settings.seed = seed
     try reporting {
-      let benchmark = UsersBenchmark(settings, executable: Preflight.ownExecutable()) {
-        write("\($0)\n", to: STDERR_FILENO)
-      }
-      let report = try benchmark.run()
-      write(json ? try report.json() + "\n" : report.page)
+      let benchmark = UsersBenchmark(settings, executable: Preflight.ownExecutable(), progress: progress)
+      try show(benchmark.run(), json: json)
     }
   }
 }

@@ -200,6 +200,27 @@ private final class Parser {
   var parser = EventParser(schema: schema)
 }
 
+/// Counts, shares and last items of what the events say.
+private func streamFeatures() -> StreamFeatures {
+  let clicks = StreamFeatureSpec(.count, event: "click", by: ["user"], halfLifeMilliseconds: 60_000)
+  let last = StreamFeatureSpec(.last(of: "item"), event: "click", by: ["user"])
+  let schema = EventSchema(
+    features: schema.features + [
+      FeatureSpec(name: "clicks", kind: .dense(width: 1), stream: clicks),
+      FeatureSpec(name: "items", kind: .ids(limit: 3), stream: last),
+    ], tasks: schema.tasks)
+  var features = StreamFeatures(StreamFeatureRules(schema: schema))
+  let block = FeatureBlock(
+    schema: schema,
+    values: [.ids([1]), .ids([2, 3]), .ids([.max]), .numbers([0.5, 1]), .numbers([0]), .ids([])])
+  for number in 0..<6 as Range<UInt64> {
+    features.take(Impression(id: ImpressionID(number), time: Int64(100 * number), features: block))
+    features.take(Action(impression: ImpressionID(number), name: "click", time: Int64(100 * number + 30)))
+  }
+  features.advance(to: 350)
+  return features
+}
+
 /// Decoders of files and streams.
 func fileDecoders() -> [Decoder] {
   let rules = JoinRules(tasks: [TaskSpec(name: "click"), TaskSpec(name: "like", closingActions: ["like_end"])])
@@ -230,6 +251,14 @@ func fileDecoders() -> [Decoder] {
     _ = try JoinerCore(rules: rules, decoding: &reader)
   }
   join.limit = { 256 * $0 + (1 << 20) }
+  var counts = Decoder("stream-features", seeds: { [written { streamFeatures().encode(into: &$0) }] }) {
+    let rules = streamFeatures().rules
+    return { input in
+      var reader = ByteReader(input)
+      return (try? StreamFeatures(rules, decoding: &reader)) != nil
+    }
+  }
+  counts.limit = { 256 * $0 + (1 << 20) }
   return [
     file("journal-segment", segmentPath, seal: sealFrames, readJournal),
     // A head that does not verify is read again after a pause, since its writer may be at it: too slow for many inputs.
@@ -263,9 +292,11 @@ func fileDecoders() -> [Decoder] {
     Decoder("features", seeds: { [features.bytes] }) { input in
       _ = try FeatureBlock(bytes: input.array).values(of: schema)
     },
-    lines, join,
+    lines, join, counts,
   ]
 }
 
 /// Every decoder.
-func allDecoders() throws -> [Decoder] { wireDecoders() + shardDecoders() + fileDecoders() }
+func allDecoders() throws -> [Decoder] {
+  try wireDecoders() + shardDecoders() + fileDecoders() + servingDecoders()
+}

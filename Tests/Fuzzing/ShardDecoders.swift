@@ -285,6 +285,16 @@ func shardDecoders() -> [Decoder] {
     Decoder("block-record", seeds: records) { input in
       if case .table(_, _, var section) = try BlockRecord.parse(ByteReader(input)) { _ = try CutSection(&section) }
     },
+    Decoder(
+      "forgotten-ids",
+      seeds: {
+        [
+          ForgottenIDs(
+            epoch: 3, table: "user", ids: [1, .max], chains: [.init(key: chain, applied: Position(low: 7))]
+          ).encoded.array
+        ]
+      }
+    ) { input in _ = try ForgottenIDs(ByteReader(input)) },
     {
       var manifest = Decoder("shard-manifest", seeds: { [manifestBytes()] }) { input in
         guard ShardCheckpoint(json: String(decoding: input.array, as: UTF8.self)) != nil else {

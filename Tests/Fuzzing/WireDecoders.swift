@@ -133,6 +133,33 @@ func wireDecoders() -> [Decoder] {
     message("text", [PlainMessage.text(.status, status.json, request: 1)]) {
       _ = ShardStatus(json: try PlainMessage.text(decoding: &$0))
     },
+    message("rows", [RowsRequest.encoded(table: "user", ids: [1, 2, .max], request: 1)]) {
+      _ = try RowsRequest(decoding: &$0)
+    },
+    message(
+      "rows-reply",
+      [NumberType.float32, .float16].map {
+        RowsReply.encoded(
+          request: 1, version: 2, newestEventTime: 3, lag: 4, width: 2, numbers: $0, found: [1, 0],
+          weights: [1, -2, 0, 0.5])
+      }
+    ) { _ = try RowsReply(decoding: &$0) },
+    message(
+      "embed",
+      [
+        EmbedRequest.encoded(model: "users", users: [1, .max], request: 1),
+        EmbedRequest.encoded(model: "users", users: [1], features: [[1, 2, 3]], request: 2),
+      ]
+    ) { _ = try EmbedRequest(decoding: &$0) },
+    message(
+      "embed-reply",
+      [NumberType.float32, .float16].map { numbers in
+        EmbedReply.encoded(
+          request: 1, count: 2, dimension: 3, numbers: numbers,
+          origins: [EmbedReply.Origin(version: 1, eventTime: 2, age: 3, source: 1, pooled: 2)]
+        ) { for place in 0..<6 { $0[place] = Float(place) } }
+      }
+    ) { _ = try EmbedReply(decoding: &$0) },
     Decoder(
       "wire-allow-list",
       seeds: {
