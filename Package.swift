@@ -63,7 +63,7 @@ let package = Package(
     module("Layers", uses: ["Base", "COpenBLAS"]),
     tests("Layers", uses: ["Base"]),
     module("Journal", uses: ["Base"]),
-    tests("Journal", uses: ["Base"]),
+    tests("Journal", uses: ["Base", "Support"]),
     module("Wire", uses: ["Base", "CKernels", "CZeroMQ"]),
     tests("Wire", uses: ["Base", "CKernels", "CZeroMQ"]),
 
@@ -83,7 +83,7 @@ let package = Package(
     module("Joining", uses: ["Base", "Journal", "Streams"]),
     tests("Joining", uses: ["Base", "Journal", "Streams"]),
     module("Sharding", uses: ["Base", "Embeddings", "Journal", "Layers", "Wire"]),
-    tests("Sharding", uses: ["Base", "Embeddings", "Journal", "Layers", "Wire"]),
+    tests("Sharding", uses: ["Base", "Embeddings", "Journal", "Layers", "Support", "Wire"]),
     module("Syncing", uses: ["Base", "CSnappy", "Embeddings", "Sharding", "Wire"]),
     tests("Syncing", uses: ["Base", "Embeddings", "Layers", "Sharding", "Wire"]),
 
@@ -162,6 +162,8 @@ let package = Package(
         "guira",
       ],
       swiftSettings: testSettings),
+    // What tests of several modules share.
+    .target(name: "Support", dependencies: ["Base"], path: "Tests/Support", swiftSettings: testSettings),
     // Mutated inputs for every decoder, with the address sanitizer: `make fuzz`.
     .executableTarget(
       name: "Fuzzing",

@@ -1,5 +1,6 @@
 import Base
 import Glibc
+import Support
 import Testing
 
 @testable import Journal
@@ -35,33 +36,13 @@ import Testing
     ]
   }
 
-  /// Lines of an offset and sixteen bytes, as in the document.
-  private static func dump(_ bytes: [UInt8]) -> String {
-    func hex(_ value: Int, _ digits: Int) -> String {
-      let text = String(value, radix: 16)
-      return String(repeating: "0", count: max(0, digits - text.count)) + text
-    }
-    return stride(from: 0, to: bytes.count, by: 16).map { begin in
-      let line = bytes[begin..<min(begin + 16, bytes.count)].map { hex(Int($0), 2) }.joined(separator: " ")
-      return "\(hex(begin, 4))  \(line)\n"
-    }.joined()
-  }
-
   @Test func `the hex examples in docs_formats are the bytes that are written`() throws {
-    let root = #filePath.split(separator: "/", omittingEmptySubsequences: false).dropLast(3).joined(separator: "/")
-    var document = String(decoding: try Files.read(root + "/docs/formats.md"), as: UTF8.self)[...]
-    var documented: [String: String] = [:]
-    while let begin = document.firstRange(of: "```hex ") {
-      document = document[begin.upperBound...]
-      let name = document.prefix { $0 != "\n" }
-      document = document.dropFirst(name.count + 1)
-      let end = try #require(document.firstRange(of: "```"))
-      documented[String(name)] = String(document[..<end.lowerBound])
-      document = document[end.upperBound...]
-    }
+    let documented = try HexExamples.documented(sourceFile: #filePath).filter { !$0.key.hasPrefix("shard-") }
     let written = try Self.example()
     #expect(documented.keys.sorted() == written.keys.sorted())
-    for (name, bytes) in written { #expect(documented[name] == Self.dump(bytes), "\(name):\n\(Self.dump(bytes))") }
+    for (name, bytes) in written {
+      #expect(documented[name] == HexExamples.dump(bytes), "\(name):\n\(HexExamples.dump(bytes))")
+    }
   }
 
   @Test func `the golden journal is read`() throws {
