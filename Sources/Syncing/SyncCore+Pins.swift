@@ -52,10 +52,7 @@ public struct PinReply: Codable, Equatable, Sendable {
 
 extension SyncCore {
   mutating func take(_ new: ReturnOrder, into actions: inout [SyncAction]) {
-    func refuse(_ code: ErrorCode, _ reason: String) {
-      let refusal = ErrorReply(code, reason)
-      actions.append(.send(new.peer, refusal.encoded(opcode: new.opcode, request: new.request)))
-    }
+    func refuse(_ code: ErrorCode, _ reason: String) { self.refuse(new, code, reason, into: &actions) }
     guard order == nil else { return refuse(.busy, "another order to pin or to go on is being carried out") }
     guard store != 0, base != nil else { return refuse(.busy, "sync has no base yet") }
     guard new.isResume || new.target <= newest else {
@@ -72,6 +69,11 @@ extension SyncCore {
     order = new
     // A base holds the newest rows: none may be made of pinned ones.
     building = nil
+  }
+
+  private func refuse(_ order: ReturnOrder, _ code: ErrorCode, _ reason: String, into actions: inout [SyncAction]) {
+    let refusal = ErrorReply(code, reason)
+    actions.append(.send(order.peer, refusal.encoded(opcode: order.opcode, request: order.request)))
   }
 
   private func answer(_ order: ReturnOrder, _ reply: PinReply, into actions: inout [SyncAction]) {
@@ -101,9 +103,8 @@ extension SyncCore {
         restart()
         return answer(waiting, PinReply(version: 0, pinned: 0), into: &actions)
       }
-      let refusal = ErrorReply(.gone, "version \(waiting.target) is not kept, or older than the oldest base that is")
-      actions.append(.send(waiting.peer, refusal.encoded(opcode: waiting.opcode, request: waiting.request)))
-      return
+      let reason = "version \(waiting.target) is not kept, or older than the oldest base that is"
+      return refuse(waiting, .gone, reason, into: &actions)
     }
     if waiting.isResume {
       goOn(from: &state, now: now, into: &actions)
@@ -142,7 +143,12 @@ extension SyncCore {
     oldestKept = max(oldestKept, number + 1)
     guard let base, base.number < number else { return }
     // No base can be made of a pinned state, and replicas that lack the version must not be left behind.
-    if pin != nil { restart() } else if building == nil { beginBase(now: now, into: &actions) }
+    if pin != nil { return restart() }
+    if let waiting = order {
+      (order, isReadingState) = (nil, false)
+      refuse(waiting, .busy, "version \(number) is damaged and a new base is being made; ask again", into: &actions)
+    }
+    if building == nil { beginBase(now: now, into: &actions) }
   }
 
   /// A part of the newest base is not on the disk, or not whole.

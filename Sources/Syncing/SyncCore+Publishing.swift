@@ -2,7 +2,8 @@
 // that belong together. While replicas are pinned to an earlier version only removals are published.
 //
 // Invariant: what a stored version says of a shard's epochs is in it or before it, whole. Rows that wait for a later
-// version keep their epoch, and so the shard's blocks from there on, waiting too.
+// version keep their epoch, and so the shard's blocks from there on, waiting too; a version in pieces says its epochs in
+// the last one only, since sync may end between two.
 
 internal import Base
 internal import Sharding
@@ -87,11 +88,12 @@ extension SyncCore {
 
   /// Lets go of what waits behind a pin when it gets too much; resuming then takes a new store.
   private mutating func withholdNoMoreThanAllowed() {
-    guard pin?.isComplete == true else { return }
-    let rows = tables.values.reduce(0) { $0 + $1.byteCount }
-    let arrivals = shards.reduce(0) { $0 + $1.merged.reduce(0) { $0 + 64 + $1.arrivals.count * 64 } }
-    guard rows + arrivals > options.withheldBytes else { return }
-    pin?.isComplete = false
+    if pin?.isComplete == true {
+      let rows = tables.values.reduce(0) { $0 + $1.byteCount }
+      let arrivals = shards.reduce(0) { $0 + $1.merged.reduce(0) { $0 + 64 + $1.arrivals.count * 64 } }
+      guard rows + arrivals > options.withheldBytes else { return }
+      pin?.isComplete = false
+    }
     for name in tables.keys { tables[name]?.dropRows() }
     for shard in shards.indices { shards[shard].merged = [] }
     arrivalQueue = WaitingArrivals()
@@ -142,17 +144,20 @@ extension SyncCore {
       var content = VersionContent(
         number: newest, basePart: nil, created: wall, newestEventTime: pin?.newestEventTime ?? newestEventTime,
         exampleCount: pin?.exampleCount ?? exampleCount, totals: totals,
-        epochs: shards.map { pin == nil ? $0.shipped : $0.cursor }, identities: shards.map(\.identity),
+        epochs: shards.map { !isLast ? $0.persisted : pin == nil ? $0.shipped : $0.cursor },
+        identities: shards.map(\.identity),
         arrivals: isLast ? readyArrivals : [], tables: piece, tensors: isLast ? tensors : [])
       content.continues = !isLast
       content.isReturn = isReturn
-      content.pinned = pin?.version ?? 0
+      // Half a return cannot be gone on from, nor half of a version that ends one: `VersionStore.load` knows them by this.
+      content.pinned = pin?.version ?? (isLast ? 0 : storedPin)
       let blob = content.encoded(halfPrecision: options.halfPrecision)
       actions.append(.storeVersion(newest, blob))
       bytesSinceBase += blob.count
       versionsSinceBase += 1
       totals.bytes += UInt64(blob.count)
     }
+    storedPin = pin?.version ?? 0
     awaited.append(AwaitedVersion(number: newest, arrivals: readyArrivals))
     // A replica that is long gone must not make this grow; its freshness is then not measured.
     while awaited.count > 10_000 || awaited.reduce(0, { $0 + $1.arrivals.count }) > WaitingArrivals.awaitedLimit {

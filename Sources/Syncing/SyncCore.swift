@@ -120,6 +120,8 @@ public struct SyncCore {
   /// Versions before this one are not sent any more.
   var oldestKept: UInt64 = 0
   var pin: Pin?
+  /// What the newest stored version says replicas are pinned to; 0 for none.
+  var storedPin: UInt64 = 0
   var order: ReturnOrder?
   var isReadingState = false
   /// With a byte budget: what replicas have.
@@ -164,7 +166,8 @@ public struct SyncCore {
       newest = stored.newest.number
       base = stored.base
       baseEpochs = stored.baseEpochs
-      if stored.newest.pinned > 0 {
+      storedPin = stored.newest.pinned
+      if storedPin > 0 {
         pin = Pin(
           version: stored.newest.pinned, from: 0, isComplete: false, newestEventTime: stored.newest.newestEventTime,
           exampleCount: stored.newest.exampleCount)
@@ -255,6 +258,7 @@ public struct SyncCore {
     baseEpochs = []
     oldestKept = 0
     pin = nil
+    storedPin = 0
     shipped = [:]
     building = nil
     tables = [:]

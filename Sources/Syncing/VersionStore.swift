@@ -45,9 +45,13 @@ public final class VersionStore {
     guard Files.exists("\(directory)/store"),
       let id = UInt64(String(decoding: try Files.read("\(directory)/store"), as: UTF8.self))
     else { return nil }
+    var lastDamaged: UInt64 = 0
     for name in try Files.names(in: directory) {
       if name.hasSuffix(".version"), let number = UInt64(name.dropLast(8)) {
-        guard let head = try head(versionPath(number)), head.content.number == number else { continue }
+        guard let head = try head(versionPath(number)), head.content.number == number else {
+          lastDamaged = max(lastDamaged, number)
+          continue
+        }
         heads[number] = head
       }
       if name.hasPrefix("base-"), let number = UInt64(name.dropFirst(5)), let base = try wholeBase(number) {
@@ -57,9 +61,13 @@ public final class VersionStore {
     bases.sort { $0.number < $1.number }
     // A base that no version follows yet does not say where the shards are to be read on; the one before it does.
     guard let newest = heads.keys.max(), let base = bases.last(where: { $0.number < newest }) else { return nil }
+    // A replica may have the damaged one, so no other version may get its number.
+    guard lastDamaged < newest else { return nil }
     // Every version behind the base must be there, and the newest must read.
     guard (base.number + 1...newest).allSatisfy({ heads[$0] != nil }) else { return nil }
     guard let blob = version(newest), let content = try? VersionContent(decoding: ByteReader(blob)) else { return nil }
+    // Sync ended in the middle of a return, or of going on after one: what replicas have is neither state.
+    if content.continues, content.pinned > 0 { return nil }
     self.newest = newest
     store = id
     return StoredState(
@@ -82,6 +90,11 @@ public final class VersionStore {
 
   /// Forgets everything and begins a store of another number.
   public func begin(_ id: UInt64) throws(FileError) {
+    // The number goes first: without it nothing that is left counts.
+    if Files.exists("\(directory)/store") {
+      try Files.remove("\(directory)/store")
+      try Files.syncDirectory(of: "\(directory)/store")
+    }
     for name in try Files.names(in: directory) { try Files.remove("\(directory)/\(name)") }
     try Files.replace("\(directory)/store", with: Array("\(id)".utf8))
     store = id

@@ -92,6 +92,40 @@ import Wire
     #expect(list.allSatisfy { !$0.continues || !$0.canReturn })
   }
 
+  @Test(arguments: 1...6) func `sync that ends between two pieces of a version publishes the rest again`(pieces: Int)
+    throws
+  {
+    var options = Trio.options
+    options.messageBytes = 100
+    let trio = try Trio(options)
+    trio.push(Array(1...50))
+    try trio.run(250)
+    trio.push(Array(1...40))
+    trio.forget(Array(41...50))
+    trio.storesLeft = pieces
+    #expect(throws: Trio.Ended.self) { try trio.run(20) }
+    try trio.restartSync()
+    try trio.run(100)
+    #expect(try trio.replica.rows == trio.held())
+    #expect(trio.replica.rows.count == 40)
+    #expect(trio.replica.bases == 1)
+  }
+
+  @Test func `a newest version that does not read makes a new store, so that its number is not given twice`() throws {
+    let trio = try Trio()
+    trio.push([1])
+    try trio.run(250)
+    trio.push([2])
+    try trio.run(20)
+    #expect(trio.replica.number == trio.sync.newest)
+    try Files.replace("\(trio.directory)/\(trio.sync.newest).version", with: [1, 2, 3])
+    trio.push([3])
+    try trio.restartSync()
+    try trio.run(300)
+    #expect(trio.replica.bases == 2)
+    #expect(try trio.replica.rows == trio.held())
+  }
+
   @Test func `a version that is gone from the disk leads to a new base`() throws {
     let trio = try Trio()
     trio.push([1])

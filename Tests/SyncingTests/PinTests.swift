@@ -84,6 +84,49 @@ import Wire
     #expect(try trio.replica.rows == trio.held())
   }
 
+  @Test(arguments: [false, true]) func `sync that ends in the middle of a return, or of going on, takes a new store`(
+    goesOn: Bool
+  ) throws {
+    var options = Trio.options
+    options.messageBytes = 100
+    let trio = try Trio(options)
+    trio.push(Array(1...40))
+    try trio.run(250)
+    let early = trio.replica.number
+    trio.push(Array(1...40), by: { _ in 5 })
+    try trio.run(20)
+    if goesOn {
+      try trio.ask(PinRequest(version: early).encoded(request: 1))
+      try trio.run(20)
+      #expect(trio.sync.status(now: trio.now).pinned == early)
+    }
+    trio.storesLeft = 2
+    #expect(throws: Trio.Ended.self) {
+      try trio.ask(goesOn ? PlainMessage.empty(.resume, request: 1) : PinRequest(version: early).encoded(request: 1))
+      try trio.run(20)
+    }
+    try trio.restartSync()
+    try trio.run(300)
+    #expect(trio.sync.status(now: trio.now).pinned == 0)
+    #expect(trio.replica.bases == 2)
+    #expect(try trio.replica.rows == trio.held())
+  }
+
+  @Test func `what waits behind a pin that cannot be gone on from is let go of`() throws {
+    let trio = try Trio()
+    trio.push([1])
+    try trio.run(250)
+    try trio.ask(PinRequest(version: 0).encoded(request: 1))
+    try trio.run(10)
+    try trio.restartSync()
+    for step in 0..<20 as Range<UInt64> {
+      trio.push([step])
+      try trio.run(10)
+    }
+    #expect(trio.sync.status(now: trio.now).waiting.rows == 0)
+    #expect(trio.sync.shards[0].merged.isEmpty)
+  }
+
   @Test func `what cannot be done is refused with the reason`() throws {
     let trio = try Trio()
     try trio.ask(PinRequest(version: 3).encoded(request: 1))

@@ -25,12 +25,16 @@ final class Trio {
   var answers: [Blob] = []
   /// Messages of sync to the replica that vanish.
   var loses: (VersionContent) -> Bool = { _ in false }
+  /// Sync ends before it stores more versions than these.
+  var storesLeft = Int.max
   var now: Int64 = 0
   var wall: Milliseconds
   /// Changes a message on its way from the shard to sync.
   var damage: (Blob) -> Blob = { $0 }
   private var applied: UInt64 = 0
 
+  /// Sync was killed.
+  struct Ended: Error {}
   struct Refused: Error, CustomStringConvertible { let description = "table 'user' is another one" }
 
   final class Target: VersionTarget {
@@ -147,8 +151,8 @@ final class Trio {
   /// Sync comes back with what it has stored.
   func restartSync() throws {
     store = try VersionStore(directory: directory, keep: options.keepVersions)
-    let stored = try #require(try store.load())
-    sync = SyncCore(options, stored: stored) { 78 }
+    sync = SyncCore(options, stored: try store.load()) { 78 }
+    storesLeft = .max
   }
 
   func run(_ turns: Int) throws {
@@ -184,7 +188,10 @@ final class Trio {
         shard.receive(message, from: PeerID([5]), now: now, into: &actions)
         try perform(deliver(actions))
       case .beginStore(let number): try store.begin(number)
-      case .storeVersion(let number, let blob): try store.store(number, blob)
+      case .storeVersion(let number, let blob):
+        guard storesLeft > 0 else { throw Ended() }
+        storesLeft -= 1
+        try store.store(number, blob)
       case .storeBasePart(let base, let part, let blob): try store.store(base: base, part: part, blob)
       case .finishBase(let base, let parts): try store.finish(base: base, parts: parts)
       case .sendVersion(_, let number):
