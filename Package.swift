@@ -112,7 +112,8 @@ let package = Package(
         "Base", "CHiredis", "CKernels", "Hosting", "Journal", "Layers", "Serving", "Streams", "Wire", hummingbird,
         nio("NIOCore"), logging,
       ]),
-    tests("UserModeling", uses: ["Base", "Journal", "Layers", "Serving", "Streams", "Wire", logging]),
+    tests(
+      "UserModeling", uses: ["Base", "Journal", "Layers", "Serving", "Streams", "Support", "Wire", logging]),
 
     // 4
     module(
@@ -153,13 +154,15 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(
       name: "EndToEndTests",
-      dependencies: ["Base", "Cluster", "Layers", "Serving", "Sharding", "Streams", "Syncing", "Wire", "guira"],
+      dependencies: [
+        "Base", "Cluster", "Layers", "Serving", "Sharding", "Streams", "Support", "Syncing", "Wire", "guira",
+      ],
       swiftSettings: testSettings),
     .testTarget(
       name: "ChaosTests",
       dependencies: [
-        "Base", "Cluster", "Embeddings", "Journal", "Layers", "Serving", "Sharding", "Streams", "Syncing", "Wire",
-        "guira",
+        "Base", "Cluster", "Embeddings", "Journal", "Layers", "Serving", "Sharding", "Streams", "Support", "Syncing",
+        "Wire", "guira",
       ],
       swiftSettings: testSettings),
     // What tests of several modules share.

@@ -2,6 +2,7 @@ import Base
 import Cluster
 import Foundation
 import Glibc
+import Support
 import Testing
 
 @Suite("Chaos") struct ChaosTests {
@@ -38,7 +39,7 @@ import Testing
       let traffic = try generateTraffic(options, in: root)
       events = traffic
     }
-    let run = try ChaosRun(options, root: "\(root)/state", httpPort: freePort(), events: events ?? "")
+    let run = try ChaosRun(options, root: "\(root)/state", httpPort: Ports.free(), events: events ?? "")
     var report: ChaosReport
     do { report = try run.run() } catch {
       run.end()
@@ -71,27 +72,4 @@ import Testing
     guard process.terminationStatus == 0 else { throw ChaosError("no traffic: code \(process.terminationStatus)") }
     return "\(root)/traffic"
   }
-}
-
-/// A TCP port that is free now, with free ones behind it.
-func freePort(count: Int = 1) throws -> Int {
-  for _ in 0..<100 {
-    let port = Int.random(in: 20_000..<32_000)
-    if (0..<count).allSatisfy({ isFree(port + $0) }) { return port }
-  }
-  throw ChaosError("no free port")
-}
-
-private func isFree(_ port: Int) -> Bool {
-  let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-  defer { close(descriptor) }
-  var address = sockaddr_in()
-  address.sin_family = sa_family_t(AF_INET)
-  address.sin_port = in_port_t(UInt16(port).bigEndian)
-  address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-  return withUnsafePointer(to: &address) {
-    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-      bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-    }
-  } == 0
 }

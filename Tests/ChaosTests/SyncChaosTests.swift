@@ -1,5 +1,6 @@
 import Base
 import Foundation
+import Support
 import Testing
 
 @Suite("Chaos between sync and replicas") struct SyncChaosTests {
@@ -29,7 +30,7 @@ import Testing
   private static func run(_ options: SyncChaosOptions, root: String) throws -> SyncChaosReport {
     try Files.makeDirectory(root)
     let run = try SyncChaosRun(
-      options, root: "\(root)/state", httpPort: freePort(count: SyncChaosOptions.replicas))
+      options, root: "\(root)/state", httpPort: Ports.free(SyncChaosOptions.replicas))
     defer {
       run.end()
       if let kept = ProcessInfo.processInfo.environment["GUIRA_CHAOS_KEEP"] { ChaosTests.keep(root, as: kept) }

@@ -24,11 +24,11 @@ final class Scratch: Sendable {
       log: "\(scratch.path)/\(role.rawValue)-\(index)/log.jsonl")
   }
 
-  /// Waits for an event that `pick` accepts; nil after ten seconds.
+  /// Waits for an event that `pick` accepts; nil after a minute.
   private func next<Value>(
     _ events: Mailbox<SupervisorEvent>, _ seen: inout [SupervisorEvent], _ pick: (SupervisorEvent) -> Value?
   ) -> Value? {
-    let end = Clocks.monotonic() + 10_000_000_000
+    let end = Clocks.monotonic() + 60_000_000_000
     while true {
       while !seen.isEmpty {
         if let value = pick(seen.removeFirst()) { return value }
@@ -130,7 +130,7 @@ final class Scratch: Sendable {
     var seen: [SupervisorEvent] = []
     let pid = try #require(next(events, &seen) { if case .started(_, let pid) = $0 { pid } else { nil } })
     let log = "\(scratch.path)/replica-0/log.jsonl"
-    let end = Clocks.monotonic() + 10_000_000_000
+    let end = Clocks.monotonic() + 60_000_000_000
     while try Files.read(log).isEmpty, Clocks.monotonic() < end { sched_yield() }
     supervisor.stop()
     supervisor.wait()
@@ -183,7 +183,7 @@ final class Scratch: Sendable {
     await #expect(processExitsWith: .exitCode(7)) {
       let mailbox = Signals.mailbox()
       kill(getpid(), SIGTERM)
-      exit(mailbox.waitAll(timeout: .seconds(10)) == [SIGTERM] ? 7 : 1)
+      exit(mailbox.waitAll(timeout: .seconds(60)) == [SIGTERM] ? 7 : 1)
     }
   }
 

@@ -4,6 +4,7 @@ import Base
 import Cluster
 import Foundation
 import Glibc
+import Support
 import Testing
 
 /// A scratch directory with traffic, a free port range and the built command.
@@ -14,7 +15,8 @@ final class Scratch {
   init() throws {
     path = "/tmp/guira-test-\(getpid())-\(UInt32.random(in: 0 ... .max))"
     try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-    httpPort = try freePort()
+    // For two replicas.
+    httpPort = try Ports.free(2)
   }
 
   deinit { try? FileManager.default.removeItem(atPath: path) }
@@ -111,21 +113,6 @@ func guira(_ arguments: [String], environment: [String: String] = [:]) throws ->
   return Outcome(
     code: process.terminationStatus, output: String(decoding: text, as: UTF8.self),
     errors: String(decoding: box.takeAll().first ?? Data(), as: UTF8.self))
-}
-
-/// A port with a free one behind it, for two replicas.
-func freePort() throws -> Int {
-  for _ in 0..<100 {
-    let port = Int.random(in: 20_000..<32_000)
-    if (0..<2).allSatisfy({ canListen(port + $0) }) { return port }
-  }
-  throw StateError("no free port")
-}
-
-func canListen(_ port: Int) -> Bool {
-  guard let descriptor = listen(port) else { return false }
-  close(descriptor)
-  return true
 }
 
 /// A socket that listens on loopback; nil when the port is taken.

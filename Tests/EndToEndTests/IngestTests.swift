@@ -3,6 +3,7 @@ import Cluster
 import Foundation
 import Glibc
 import Streams
+import Support
 import Testing
 
 @Suite("Events over HTTP", .serialized) struct IngestTests {
@@ -38,7 +39,7 @@ import Testing
 
   @Test func `a client that retries loses and repeats nothing while the ingest is killed`() throws {
     let scratch = try Scratch()
-    let port = try freePort()
+    let port = try Ports.free()
     let log = "\(scratch.path)/up.log"
     let process = try start(
       scratch.up(

@@ -2,6 +2,7 @@ import Base
 import Cluster
 import Foundation
 import Glibc
+import Support
 import Testing
 import Wire
 
@@ -101,7 +102,7 @@ import Wire
   ) throws {
     let traffic = try scratch.makeTraffic(3000)
     #expect(try keys("create").code == 0)
-    let base = try freePorts(8)
+    let base = try Ports.free(8)
     let log = "\(scratch.path)/up.log"
     let process = try start(
       scratch.up(
@@ -148,13 +149,5 @@ import Wire
   private func wait(for seconds: Int64, while goesOn: () -> Bool, until isDone: () throws -> Bool) throws {
     let deadline = Clocks.monotonic() + seconds * 1_000_000_000
     while goesOn(), Clocks.monotonic() < deadline, !(try isDone()) { usleep(50_000) }
-  }
-
-  private func freePorts(_ count: Int) throws -> Int {
-    for _ in 0..<100 {
-      let port = Int.random(in: 33_000..<60_000)
-      if (0..<count).allSatisfy({ canListen(port + $0) }) { return port }
-    }
-    throw StateError("no free ports")
   }
 }

@@ -4,6 +4,7 @@ import Foundation
 import Glibc
 import Journal
 import Streams
+import Support
 import Testing
 import Wire
 
@@ -29,7 +30,7 @@ import Wire
       let traffic = try scratch.makeTraffic(impressions)
       let file = "\(scratch.path)/cluster.yaml"
       try UserModellingTests.configuration().write(toFile: file, atomically: true, encoding: .utf8)
-      soapPort = try freePort()
+      soapPort = try Ports.free()
       log = "\(scratch.path)/up.log"
       process = try start(
         [

@@ -2,6 +2,7 @@
 
 import Base
 import Glibc
+import Support
 import Testing
 
 @testable import Sharding
@@ -19,7 +20,7 @@ import Testing
     init() throws {
       let directory = "/tmp/guira-secure-\(getpid())-\(UInt32.random(in: 0 ... .max))"
       try Files.makePrivateDirectory(directory)
-      let endpoint = "tcp://127.0.0.1:\(try Self.freePort())"
+      let endpoint = "tcp://127.0.0.1:\(try Ports.free())"
       for (name, role) in [
         ("shard-0", PeerRole.shard), ("trainer-0", .trainer), ("replica-0", .replica), ("sync-0", .sync),
         ("operator-0", .operator),
@@ -66,12 +67,6 @@ import Testing
     func revoke(_ name: String) throws {
       let lines = list.text.split(separator: "\n").filter { !$0.hasPrefix("\(name) ") }
       try Files.replace("\(directory)/allowed", with: Array(lines.map { "\($0)\n" }.joined().utf8), durable: false)
-    }
-
-    private static func freePort() throws -> Int {
-      let socket = try Socket(.router, context: LinkContext())
-      try socket.bind("tcp://127.0.0.1:*")
-      return Int(socket.endpoint.split(separator: ":").last ?? "") ?? 0
     }
   }
 

@@ -1,6 +1,7 @@
 import Base
 import Foundation
 import Glibc
+import Support
 import Testing
 
 @testable import UserModeling
@@ -17,7 +18,7 @@ final class RedisProcess {
       print("*** SKIPPED: redis-server is not installed; the Redis feature store was NOT tested ***")
       return nil
     }
-    port = try Self.freePort()
+    port = try Ports.free()
     directory = try Fixture.directory()
     try start()
   }
@@ -50,23 +51,6 @@ final class RedisProcess {
     guard let process, process.isRunning else { return }
     Glibc.kill(process.processIdentifier, SIGKILL)
     process.waitUntilExit()
-  }
-
-  private static func freePort() throws -> Int {
-    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    defer { close(descriptor) }
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-    let code = withUnsafeMutablePointer(to: &address) { pointer in
-      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { raw -> Int32 in
-        guard bind(descriptor, raw, length) == 0 else { return -1 }
-        return getsockname(descriptor, raw, &length)
-      }
-    }
-    guard code == 0 else { throw FileError(errno, "find a free port") }
-    return Int(UInt16(bigEndian: address.sin_port))
   }
 }
 

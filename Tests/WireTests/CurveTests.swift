@@ -24,13 +24,13 @@ import Testing
     for (name, role) in [("trainer-0", PeerRole.trainer), ("replica-0", .replica)] {
       let client = try client(ring, name, server.endpoint)
       #expect(client.send(Blob([1, 2]), to: 0))
-      server.socket.wait(timeout: .seconds(5))
+      server.socket.wait(timeout: .seconds(60))
       let (peer, message) = try #require(try server.socket.receive())
       #expect(message.array == [1, 2])
       #expect(peer?.role == role)
       let answered = server.socket.send(message, to: peer)
       #expect(answered)
-      client.wait(timeout: .seconds(5))
+      client.wait(timeout: .seconds(60))
       #expect(try client.receive(from: 0)?.array == [1, 2])
     }
     #expect(server.socket.refusals == LinkRefusals())
@@ -45,7 +45,7 @@ import Testing
     let stranger = try SocketGroup(connecting: [endpoint], context: LinkContext())
     #expect(stranger.send(Blob([9]), to: 0))
     #expect(client.send(Blob([1]), to: 0))
-    socket.wait(timeout: .seconds(5))
+    socket.wait(timeout: .seconds(60))
     let received = try #require(try socket.receive())
     #expect(received.message.array == [1] && received.peer?.role == .trainer)
   }

@@ -55,7 +55,7 @@ final class TestServer {
   }
 
   /// The role of whoever sends the next message; nil when none comes in time.
-  func nextRole(within timeout: Duration = .seconds(5)) throws -> PeerRole? {
+  func nextRole(within timeout: Duration = .seconds(60)) throws -> PeerRole? {
     let deadline = Clocks.monotonic() + timeout.nanoseconds
     while Clocks.monotonic() < deadline {
       if let received = try socket.receive() { return received.peer?.role }
@@ -66,7 +66,7 @@ final class TestServer {
 
   /// Receives until the refusals are so, which is false when they never are; no message may come through meanwhile.
   func refuses(until isSo: (LinkRefusals) -> Bool) throws -> Bool {
-    let deadline = Clocks.monotonic() + 10_000_000_000
+    let deadline = Clocks.monotonic() + 60_000_000_000
     while Clocks.monotonic() < deadline {
       if let received = try socket.receive() {
         Issue.record("a message came through: \(received.message.array)")
