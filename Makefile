@@ -5,7 +5,9 @@ SWIFT ?= swift
 ARCH ?=
 IMPORTS = --explicit-target-dependency-import-check error
 RELEASE = -c release $(ARCH) $(IMPORTS)
-PACKAGES = libzmq3-dev libsnappy-dev libxxhash-dev libsimdjson-dev libopenblas-dev libhiredis-dev redis-server curl
+PACKAGES = libzmq3-dev libsnappy-dev libxxhash-dev libsimdjson-dev libopenblas-dev libhiredis-dev curl
+# What tests start themselves.
+TEST_PACKAGES = redis-server
 FORMAT = $(SWIFT) format
 STYLE = --configuration .ci/swift-format.json -r Sources Tests Package.swift
 # What `make chaos` does: how many faults, on which dataset (synthetic traffic when empty), with which seed.
@@ -20,25 +22,35 @@ ONLY ?=
 DEMO ?= .build/demo
 DEMO_IMPRESSIONS ?= 100000
 
-.PHONY: help install build test test-python test-triton test-deploy check format tidy demo chaos chaos-sync fuzz bench \
+.PHONY: help install install-for-tests build test test-python test-triton test-deploy check format tidy demo chaos chaos-sync fuzz bench \
   deploy-tools bench-all bench-peers soak-table clean
 
 help: ## lists these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{ printf "  make %-9s %s\n", $$1, $$2 }'
 
+# A package may bring a server that it would start: policy-rc.d keeps it from that, since only the program is wanted.
 install: ## installs the system libraries that are missing (apt-get, sudo when not root)
 	@missing=""; for p in $(PACKAGES); do \
 	  dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then \
 	  echo "installing$$missing"; \
 	  if [ "$$(id -u)" = 0 ]; then sudo=""; else sudo=sudo; fi; \
+	  if [ ! -e /usr/sbin/policy-rc.d ]; then \
+	    refusal=$$(mktemp); printf '#!/bin/sh\nexit 101\n' > $$refusal; \
+	    $$sudo install -m 755 $$refusal /usr/sbin/policy-rc.d; rm -f $$refusal; ours=1; \
+	  fi; \
 	  $$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; \
+	  code=$$?; test -z "$$ours" || $$sudo rm -f /usr/sbin/policy-rc.d; exit $$code; \
 	fi
+
+install-for-tests: install
+	@$(MAKE) --no-print-directory install PACKAGES="$(TEST_PACKAGES)" || \
+	  echo "*** NOT INSTALLED: $(TEST_PACKAGES); what needs it will be SKIPPED ***"
 
 build: install ## builds the release binary, .build/release/guira
 	$(SWIFT) build $(RELEASE) --product guira
 
-test: install ## builds with the import check and runs every test
+test: install-for-tests ## builds with the import check and runs every test
 	$(SWIFT) build --build-tests $(ARCH) $(IMPORTS)
 	@$(SWIFT) test $(ARCH) $(IMPORTS) > .build/test.log 2>&1 & run=$$!; tail -n +1 -f --pid $$run .build/test.log; \
 	  wait $$run || { echo; echo "What failed (all of it is in .build/test.log):"; \
@@ -63,17 +75,11 @@ test-triton: install ## tritonclient[http] against real replicas; makes .build/t
 # Tools for deploy/: the package each is in.
 DEPLOY_TOOLS = promtool:prometheus kubectl:kubectl kubectl:kubernetes-client
 
-# Prometheus is wanted for promtool alone, so policy-rc.d keeps the package from starting a server.
 deploy-tools:
-	@if [ "$$(id -u)" = 0 ]; then sudo=""; else sudo=sudo; fi; \
-	for pair in $(DEPLOY_TOOLS); do tool="$${pair%%:*}"; package="$${pair#*:}"; \
+	@for pair in $(DEPLOY_TOOLS); do tool="$${pair%%:*}"; package="$${pair#*:}"; \
 	  command -v $$tool >/dev/null && continue; \
 	  apt-cache show $$package >/dev/null 2>&1 || continue; \
-	  echo "installing $$package for $$tool"; \
-	  refusal=$$(mktemp -d); printf '#!/bin/sh\nexit 101\n' > $$refusal/policy-rc.d; chmod 755 $$refusal/policy-rc.d; \
-	  test -e /usr/sbin/policy-rc.d || { $$sudo cp $$refusal/policy-rc.d /usr/sbin/policy-rc.d; ours=1; }; \
-	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$package || true; \
-	  test -z "$$ours" || $$sudo rm -f /usr/sbin/policy-rc.d; ours=; rm -rf $$refusal; \
+	  $(MAKE) --no-print-directory install PACKAGES="$$package" || true; \
 	done; \
 	for tool in promtool kubectl systemd-analyze; do command -v $$tool >/dev/null || \
 	  echo "*** NOT INSTALLED: $$tool is in no package here; what it checks will be SKIPPED ***"; done

@@ -51,7 +51,8 @@ public struct CheckpointRestore {
   /// - Parameters:
   ///   - name: a finished checkpoint of this shard.
   ///   - savesCurrent: whether the state that is left is first kept as a checkpoint of its own.
-  /// - Throws: `JournalError`, `RecoveryError`; rows and positions are as before then.
+  /// - Throws: `JournalError`, `RecoveryError`, also for damage in the list of forgotten ids, since they would come back;
+  ///   rows and positions are as before then.
   public func run(name: String, skipTo: SkipTo = SkipTo(), savesCurrent: Bool = true) throws -> RestoreSummary {
     _ = try Checkpoints.verify(directory: files.checkpoints, name: name)
     var last = try newestEpoch()
@@ -76,7 +77,7 @@ public struct CheckpointRestore {
     let core = CoreBox(ShardCore(options, incarnation: 1, identity: (0, 0)))
     try recovery.read(name, into: core)
     let epoch = core.core.status().durableEpoch
-    let erased = core.core.recover(try ForgottenIDs.all(in: files, acceptLoss: true).forgotten)
+    let erased = core.core.recover(try ForgottenIDs.all(in: files).forgotten)
     let before = core.core.chains
     core.core.beginAnew(after: max(last, epoch), skipTo)
     let restored = try OfflineShard(core, writer: writer, files: files, writesBlocks: false)
@@ -134,7 +135,7 @@ public struct CheckpointRestore {
     for info in try Checkpoints.list(directory: files.checkpoints).checkpoints {
       newest = max(newest, try ShardCheckpoint(reading: info.name, in: files).epoch)
     }
-    for forgotten in try ForgottenIDs.all(in: files, acceptLoss: true).forgotten {
+    for forgotten in try ForgottenIDs.all(in: files).forgotten {
       newest = max(newest, forgotten.epoch)
     }
     guard let bounds = try? JournalReader.bounds(directory: files.journal) else { return newest }

@@ -74,14 +74,25 @@ package struct ForgottenIDs: Equatable, Sendable {
       guard case .damaged(let damage) = error else { throw error }
       throw RecoveryError(description: Self.words(damage))
     }
+    return (try records(of: files), losses)
+  }
+
+  /// The same for a shard that may be running, whose writer keeps the head current.
+  static func read(in files: ShardFiles) throws -> [ForgottenIDs] {
+    do { return try all(in: files).forgotten } catch JournalError.locked {
+      return try records(of: files)
+    }
+  }
+
+  private static func records(of files: ShardFiles) throws -> [ForgottenIDs] {
     var reader = try JournalReader(directory: files.forgotten, from: 0)
     var forgotten: [ForgottenIDs] = []
     while let record = try reader.next() { forgotten.append(try ForgottenIDs(record.payload)) }
-    return (forgotten, losses)
+    return forgotten
   }
 
   private static func words(_ damage: JournalDamage) -> String {
     "\(damage). It holds the ids that were forgotten: those of the lost records can come back with an older checkpoint; "
-      + "forget them again"
+      + "forget them again. A start of the shard with --accept-loss gives them up"
   }
 }

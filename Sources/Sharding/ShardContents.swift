@@ -1,5 +1,6 @@
-// What a shard's files hold, for export: the newest checkpoint and the blocks after it, or one checkpoint alone. Nothing on
-// the disk is changed, so the shard may run meanwhile. One thread.
+// What a shard's files hold, for export and warm starts: the newest checkpoint and the blocks after it, or one checkpoint
+// alone; ids that were forgotten since are in neither. Blocks and checkpoints are only read, so the shard may run
+// meanwhile; of a shard that does not run, a torn tail in the list of forgotten ids is mended. One thread.
 
 internal import Base
 internal import Embeddings
@@ -19,6 +20,7 @@ public final class ShardContents {
     core = CoreBox(ShardCore(options, incarnation: 1, identity: (0, 0)))
     var recovery = ShardRecovery(options, files: files, acceptLoss: false)
     if let checkpoint { try recovery.read(checkpoint, into: core) } else { try recovery.readNewest(into: core) }
+    _ = core.core.recover(try ForgottenIDs.read(in: files))
   }
 
   /// How many rows a table has here.

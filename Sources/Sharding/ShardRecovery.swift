@@ -148,7 +148,7 @@ struct ShardRecovery {
     try read(manifest(of: name), journalFrom: nil, into: core)
   }
 
-  /// Reads the newest checkpoint and the blocks after it into the core, and changes no file.
+  /// Reads the newest checkpoint and the blocks after it into the core.
   mutating func readNewest(into core: CoreBox) throws {
     let chosen: ShardCheckpoint?
     do { chosen = try newest() } catch let lost as DamagedCheckpoint {
@@ -157,7 +157,6 @@ struct ShardRecovery {
     let start = try JournalReader.bounds(directory: files.journal).lowerBound
     if let hole = hole(after: chosen, journal: start) { throw RecoveryError(description: hole) }
     try read(chosen, journalFrom: max(chosen?.journalOffset ?? 0, start), into: core)
-    _ = core.core.recover(try ForgottenIDs.all(in: files, acceptLoss: false).forgotten)
   }
 
   /// Reads a checkpoint, then the journal from an offset.

@@ -15,8 +15,8 @@ final class Scratch {
   init() throws {
     path = "/tmp/guira-test-\(getpid())-\(UInt32.random(in: 0 ... .max))"
     try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-    // For two replicas.
-    httpPort = try Ports.free(2)
+    // For two replicas, and a third one beside them.
+    httpPort = try Ports.free(3)
   }
 
   deinit { try? FileManager.default.removeItem(atPath: path) }

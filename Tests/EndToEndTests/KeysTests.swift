@@ -115,7 +115,7 @@ import Wire
       if process.isRunning { process.terminate() }
       process.waitUntilExit()
     }
-    try wait(for: 120, while: { process.isRunning }) { Files.exists(scratch.report) }
+    try wait(for: 300, while: { process.isRunning }) { Files.exists(scratch.report) }
     try #require(Files.exists(scratch.report), "\((try? String(contentsOfFile: log, encoding: .utf8)) ?? "")")
     let report = try scratch.readReport()
     #expect(report.digest.equal && report.digest.shards == report.digest.replicas.first)
@@ -137,7 +137,7 @@ import Wire
     #expect(throws: ErrorReply.forbidden(.forget, to: .trainer)) { _ = try trainer.ask(forget) }
     let stranger = try SocketGroup(connecting: [endpoints.shard(0)], context: LinkContext())
     #expect(stranger.send(forget(1), to: 0))
-    try wait(for: 20, while: { process.isRunning }) {
+    try wait(for: 300, while: { process.isRunning }) {
       let counters = try asker.shardStatus()?.counters ?? [:]
       return counters["nullClients"] ?? 0 > 0 && counters["forbidden"] == 1
     }

@@ -29,7 +29,7 @@ import Testing
     let place = PredictionClientOptions.Replica(port: scratch.httpPort + 2)
     let sentence = "weights per row in version"
     var ready: (status: Int, body: [UInt8]) = (0, [])
-    try waitUntil("the replica says what differs", within: 30) {
+    try waitUntil("the replica says what differs") {
       ready = (try? ReplicaRequest.get("/readyz", from: place)) ?? (0, [])
       return String(decoding: ready.body, as: UTF8.self).contains(sentence) || !process.isRunning
     }
@@ -42,7 +42,7 @@ import Testing
     #expect(health.status == 503 && health.body == ready.body)
     let status = try ReplicaRequest.get("/status", from: place)
     #expect(String(decoding: status.body, as: UTF8.self).contains(sentence))
-    try waitUntil("status file and log say it too", within: 10) {
+    try waitUntil("status file and log say it too") {
       let file = (try? String(contentsOfFile: "\(scratch.path)/other/replica-2/status.json", encoding: .utf8)) ?? ""
       let lines = (try? String(contentsOfFile: log, encoding: .utf8)) ?? ""
       return file.contains(sentence) && lines.contains(sentence)

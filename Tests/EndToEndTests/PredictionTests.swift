@@ -51,7 +51,7 @@ final class ServedCluster {
       scratch.up(traffic, ["--speed", "max", "--keep-running", "--set", "models.0.kind=\(kind)"]), output: log)
     let process = process
     do {
-      try waitUntil("the replay is over", within: 90) {
+      try waitUntil("the replay is over") {
         FileManager.default.fileExists(atPath: scratch.report) || !process.isRunning
       }
       try #require(process.isRunning, "\(tail(log))")

@@ -31,7 +31,7 @@ import Testing
     let process = try start(scratch.up(traffic, ["--speed", "400/s"]), output: log)
     defer { if process.isRunning { process.terminate() } }
     var victims = ["trainer-0", "shard-1", "joiner-0", "sync-0", "replica-0", "shard-0"]
-    let deadline = Clocks.monotonic() + 150_000_000_000
+    let deadline = Clocks.monotonic() + 300_000_000_000
     var nextKill = Clocks.monotonic() + 3_000_000_000
     while process.isRunning, Clocks.monotonic() < deadline {
       usleep(50_000)
@@ -55,7 +55,7 @@ import Testing
     let process = try start(scratch.up(traffic, settings + ["--speed", "600/s"]), output: log)
     defer { if process.isRunning { process.terminate() } }
     var kills = 0
-    let deadline = Clocks.monotonic() + 120_000_000_000
+    let deadline = Clocks.monotonic() + 300_000_000_000
     var nextKill = Clocks.monotonic() + 3_000_000_000
     while process.isRunning, Clocks.monotonic() < deadline {
       usleep(50_000)

@@ -38,7 +38,7 @@ import Wire
           "--keep-running", "--set", "replicas.port=\(scratch.httpPort)", "--set", "soap.port=\(soapPort)", "--set",
           "shards.epoch=250ms",
         ], output: log)
-      let deadline = Clocks.monotonic() + 120_000_000_000
+      let deadline = Clocks.monotonic() + 300_000_000_000
       while process.isRunning, !FileManager.default.fileExists(atPath: scratch.report),
         Clocks.monotonic() < deadline
       {
@@ -160,7 +160,7 @@ extension UserModellingTests {
       let pid = try #require(status[RoleInstance(.soap)]?.pid)
       #expect(kill(pid, SIGKILL) == 0)
       var after = try Asker(endpoint: endpoints.soap(0), context: context)
-      let deadline = Clocks.monotonic() + 60_000_000_000
+      let deadline = Clocks.monotonic() + 300_000_000_000
       var answer: EmbedReply?
       while answer == nil, Clocks.monotonic() < deadline {
         var body = try? after.ask(timeout: .milliseconds(500)) {

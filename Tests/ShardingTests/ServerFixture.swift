@@ -45,7 +45,7 @@ final class ServerFixture {
       do { try server.run(onReady: { _ = news.offer(.success($0)) }) } catch { _ = news.offer(.failure(error)) }
     }
     self.server = server
-    let first = try #require(news.waitAll(timeout: .seconds(20)).first)
+    let first = try #require(news.waitAll(timeout: .seconds(120)).first)
     do { return try first.get() } catch {
       thread?.join()
       (thread, self.server) = (nil, nil)

@@ -293,6 +293,53 @@ import Wire
     #expect(try server.inspect(3).contains(#""found":true"#))
   }
 
+  @Test func `an older checkpoint that is read for an export or a warm start is without what was forgotten since`()
+    throws
+  {
+    let server = try trained()
+    _ = try server.checkpoint("mine")
+    try server.forget([2, 3])
+    func ids() throws -> [UInt64] {
+      var ids: [UInt64] = []
+      let contents = try ShardContents(server.options, files: server.files, checkpoint: "mine")
+      try contents.forEachSlice(table: 0) { slice, _ in ids += slice }
+      return ids
+    }
+    // While the shard runs it holds the list; afterwards nobody does.
+    let running = try ids()
+    server.stop()
+    let stopped = try ids()
+    #expect(running == stopped)
+    #expect(stopped.contains(1) && !stopped.contains(2) && !stopped.contains(3))
+  }
+
+  @Test func `damage in the list of forgotten ids stops a restore, which would bring them back`() throws {
+    let server = try trained()
+    _ = try server.checkpoint("mine")
+    try server.forget([2, 3])
+    try server.forget([1])
+    server.stop()
+    let segment = "\(server.files.forgotten)/00000000000000000000.segment"
+    let whole = try Data(contentsOf: URL(filePath: segment))
+    var damaged = whole
+    damaged[80] ^= 1
+    try damaged.write(to: URL(filePath: segment))
+    for savesCurrent in [true, false] {
+      let restore = CheckpointRestore(server.options, files: server.files)
+      #expect(throws: RecoveryError.self) { try restore.run(name: "mine", savesCurrent: savesCurrent) }
+      #expect(try Data(contentsOf: URL(filePath: segment)) == damaged)
+    }
+    try whole.write(to: URL(filePath: segment))
+    #expect(try CheckpointRestore(server.options, files: server.files).run(name: "mine").forgottenAgain > 0)
+  }
+
+  @Test func `a journal without its first segment is told of, not looked at for ever`() throws {
+    let server = try trained()
+    server.stop()
+    try Files.remove("\(server.files.journal)/00000000000000000000.segment")
+    #expect(throws: JournalError.self) { try ShardAudit.verifyJournal(in: server.files) }
+  }
+
   @Test func `examples from before do not bring a forgotten id back when they are trained on again`() throws {
     let server = try trained()
     _ = try server.checkpoint("mine")
