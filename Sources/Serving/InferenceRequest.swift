@@ -95,7 +95,7 @@ struct InferenceRequest {
         id = json.string(of: json[value])
       } else if json.text(key, is: "parameters") {
         wantsBinary = Self.parameter("binary_data_output", json, at: value)?.kind == .yes
-        time = Self.parameter("time", json, at: value)?.integer
+        time = try Self.parameter("time", json, at: value).flatMap(Self.time)
       }
       next = json[value].end
     }
@@ -319,6 +319,15 @@ struct InferenceRequest {
   private static func parameter(_ name: StaticString, _ json: borrowing JSONText, at: Int) -> JSONToken? {
     let token = member(name, json, at: at)
     return token == 0 ? nil : json[token]
+  }
+
+  /// What a request says its time is; nil for null.
+  static func time(_ token: JSONToken) throws(RequestError) -> Milliseconds? {
+    if token.kind == .null { return nil }
+    guard let time = token.integer else {
+      throw .bad("'time' is \(token.kind.words); expected an integer, UTC milliseconds")
+    }
+    return time
   }
 
   private static func requireText(

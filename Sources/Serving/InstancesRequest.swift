@@ -29,7 +29,9 @@ enum InstancesRequest {
     var next = 1
     for _ in 0..<workspace.json[0].count {
       if workspace.json.text(workspace.json[next], is: "instances") { instances = next + 1 }
-      if workspace.json.text(workspace.json[next], is: "time") { time = workspace.json[next + 1].integer }
+      if workspace.json.text(workspace.json[next], is: "time") {
+        time = try InferenceRequest.time(workspace.json[next + 1])
+      }
       next = workspace.json[next + 1].end
     }
     guard instances != 0, workspace.json[instances].kind == .list else {

@@ -162,6 +162,7 @@ enum Way: CaseIterable, Sendable {
     ("{}", "no list 'instances'"),
     ("7", "expected an object"),
     ("{\"instances\":[3]}", "instances[0] is an integer"),
+    ("{\"time\":\"1700000000000\",\"instances\":[]}", "'time' is a text; expected an integer"),
     ("{\"instances\":[{\"user\":1,\"tags\":[]}]}", "instances[0] has no 'item'"),
     ("{\"instances\":[{\"user\":1,\"tags\":[],\"item\":1,\"shop\":2}]}", "instances[0]: unknown feature 'shop'"),
     ("{\"instances\":[{\"user\":[1],\"tags\":[],\"item\":1}]}", "'user' is a list"),

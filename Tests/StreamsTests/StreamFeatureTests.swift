@@ -368,4 +368,23 @@ extension FeatureValue {
         "x.halfLife is 0 ms; use a positive duration, or leave it out", "x.buckets is 0; use 1 to 1000000",
       ])
   }
+
+  @Test(arguments: [63, 64]) func `as many events as checkpoints can name are let in, impressions among them`(
+    actions: Int
+  ) throws {
+    let features =
+      [FeatureSpec(name: "user")]
+      + (0..<actions).map {
+        FeatureSpec(
+          name: "x\($0)", kind: .dense(width: 1), stream: StreamFeatureSpec(.count, event: "a\($0)", by: ["user"]))
+      }
+    let schema = EventSchema(features: features, tasks: [TaskSpec(name: "click")])
+    #expect(schema.streamFeatureProblems().isEmpty == (actions == 63))
+    guard actions == 63 else { return }
+    let rules = StreamFeatureRules(schema: schema)
+    var writer = ByteWriter()
+    StreamFeatures(rules).encode(into: &writer)
+    var reader = ByteReader(writer.finish())
+    _ = try StreamFeatures(rules, decoding: &reader)
+  }
 }

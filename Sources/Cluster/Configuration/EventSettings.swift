@@ -201,7 +201,8 @@ public struct JoinerSettings: Sendable, Equatable, Settings {
   public var keepExamples = 4 << 30
   /// Features from the stream: an event counts for impressions that are more than this later, event time.
   ///
-  /// Default 5s: by then a replica has it too, so that training and serving count the same.
+  /// Default 5s: by then a replica has it too, so that training and serving count the same. At most an hour: events wait
+  /// in memory that long.
   public var featureDelay: Duration = .seconds(5)
   /// About the most bytes that features from the stream take, in the joiner and in each replica.
   ///
@@ -219,7 +220,7 @@ public struct JoinerSettings: Sendable, Equatable, Settings {
     section.value("checkpointEvery", &checkpointEvery, .duration(.milliseconds(100) ... .seconds(3600)))
     section.value("backlogBytes", &backlogBytes, .size(1 << 20...1 << 42))
     section.value("keepExamples", &keepExamples, .size(0...1 << 50))
-    section.value("featureDelay", &featureDelay, .duration(.zero ... .seconds(30 * 86_400)))
+    section.value("featureDelay", &featureDelay, .duration(.zero ... .seconds(3600)))
     section.value("featureMemory", &featureMemory, .size(StreamFeatureRules.leastBytes...1 << 40))
   }
 }

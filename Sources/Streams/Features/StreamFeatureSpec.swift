@@ -153,6 +153,8 @@ extension EventSchema {
         }
       }
     }
+    // Impressions are always followed, counted or not.
+    events.insert(StreamFeatureSpec.impression)
     if events.count > Self.streamEventLimit || fields.count > 64,
       let first = features.first(where: { $0.stream != nil })
     {
