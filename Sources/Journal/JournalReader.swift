@@ -110,15 +110,9 @@ public struct JournalReader: ~Copyable, Sendable {
 
   /// The head as the writer published it; read again while the writer is in the middle of it.
   private static func read(_ file: borrowing OpenFile) throws(JournalError) -> Label {
-    var attempts = 0
-    while true {
-      do throws(JournalError) {
-        return try Label(.head, in: try file.read(count: Label.byteCount, at: 0), file: file.path)
-      } catch {
-        attempts += 1
-        guard case .damaged = error, attempts < 1000 else { throw error }
-      }
-    }
+    var bytes = try file.read(count: Label.byteCount, at: 0)
+    for _ in 0..<1000 where !Label.verifies(bytes) { bytes = try file.read(count: Label.byteCount, at: 0) }
+    return try Label(.head, in: bytes, file: file.path)
   }
 
   private static func cursor(at offset: UInt64, _ files: JournalFiles) throws(JournalError) -> FrameCursor {

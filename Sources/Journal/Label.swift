@@ -54,9 +54,7 @@ struct Label: Equatable, Sendable {
     let bytes = blob.bytes.extracting(0..<Self.byteCount)
     func word(_ at: Int) -> UInt64 { unsafe bytes.unsafeLoadUnaligned(fromByteOffset: at, as: UInt64.self) }
     func half(_ at: Int) -> UInt32 { unsafe bytes.unsafeLoadUnaligned(fromByteOffset: at, as: UInt32.self) }
-    guard Hashing.crc32c(bytes.extracting(0..<60)) == half(60) else {
-      throw damage("the label's CRC-32C does not match")
-    }
+    guard Self.verifies(blob) else { throw damage("the label's CRC-32C does not match") }
     guard word(0) == expected.rawValue else { throw damage("the label is not that of a \(expected) file") }
     guard half(8) == Self.version else {
       throw .unsupportedVersion(file: file, version: half(8), supported: Self.version...Self.version)
@@ -70,6 +68,13 @@ struct Label: Equatable, Sendable {
     first = word(16)
     second = word(24)
     identity = JournalIdentity(high: word(32), low: word(40))
+  }
+
+  /// Whether the bytes are those that somebody once wrote whole.
+  static func verifies(_ blob: Blob) -> Bool {
+    guard blob.count >= byteCount else { return false }
+    let stored = unsafe blob.bytes.unsafeLoadUnaligned(fromByteOffset: 60, as: UInt32.self)
+    return Hashing.crc32c(blob.bytes.extracting(0..<60)) == stored
   }
 
   init(

@@ -26,8 +26,11 @@ private func service() throws -> InferenceService {
   store.beginBase()
   try store.setDense(model: "fm", tensors: model.initialDense(seed: 1))
   try store.commitBase(VersionInfo(number: 1, newestEventTime: 1, appliedAt: 1))
-  return InferenceService(
+  let service = InferenceService(
     predictor: try Predictor(store: store, schema: schema), metrics: RequestMetrics(), stalenessLimit: nil)
+  // A request's workspace is made once.
+  _ = try service.infer(model: "fm", body: Array(whole.utf8).span.bytes, jsonByteCount: nil)
+  return service
 }
 
 private let whole = #"""
