@@ -5,6 +5,7 @@ import Base
 import Cluster
 import Foundation
 import Sharding
+import Wire
 
 struct Explain: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -36,7 +37,11 @@ struct ExplainRow: ParsableCommand {
       let shard = cluster.shard(of: id)
       let files = cluster.files(ofShard: shard)
       let history = Files.exists(files.journal) ? try RowHistory.read(id: id, table: table, in: files) : []
-      let row = try Row(json: cluster.inspect(table: table, id: id))
+      let row: Row
+      do { row = try Row(json: cluster.inspect(table: table, id: id)) } catch let silence as AskError {
+        // Its files say what was kept, whether it runs or not.
+        row = Row(id: id, problem: "shard \(shard) does not answer (\(silence)); what it holds now is not known")
+      }
       write(json ? try Self.json(row, history, shard, cluster) : Self.page(row, history, table, shard, cluster))
     }
   }
@@ -44,12 +49,16 @@ struct ExplainRow: ParsableCommand {
   /// What a shard says of an id.
   struct Row: Codable {
     var id: UInt64
-    var found: Bool
+    var found: Bool?
+    /// Why nothing else is known.
+    var problem: String?
     var weights: [Float]?
     var state: [Float]?
     var lastSeen: Milliseconds?
     var frequency: Int?
     var waitingCount: Int?
+
+    init(id: UInt64, problem: String) { (self.id, self.problem) = (id, problem) }
 
     init(json: String) throws {
       guard let row = try JSONDecoder().decode([Row].self, from: Data(json.utf8)).first else {
@@ -63,9 +72,11 @@ struct ExplainRow: ParsableCommand {
     _ row: Row, _ history: [RowChange], _ table: String, _ shard: Int, _ cluster: ClusterOperator
   ) -> String {
     var lines = ["\(table) id \(row.id), on shard \(shard)"]
-    if let waiting = row.waitingCount {
+    if let problem = row.problem {
+      lines.append(problem)
+    } else if let waiting = row.waitingCount {
       lines.append("no row yet: seen \(waiting) times, waits to be admitted")
-    } else if !row.found {
+    } else if row.found != true {
       lines.append("no row: never admitted, expired, evicted or forgotten")
     } else {
       lines.append("weights    \(numbers(row.weights ?? []))")

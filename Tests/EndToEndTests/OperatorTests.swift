@@ -69,6 +69,8 @@ import Wire
     let gone = try guira(["explain", "row", "user_id", "\(id)"] + state)
     #expect(gone.output.contains("no row") && gone.output.contains("removed"))
     cluster.stop()
+    let stopped = try guira(["explain", "row", "user_id", "\(id)"] + state)
+    #expect(stopped.output.contains("does not answer") && stopped.output.contains("removed"), "\(stopped.errors)")
 
     let restored = try guira(["checkpoint", "restore", "mine"] + state)
     #expect(restored.code == 0 && restored.output.contains("1 forgotten rows were left out"), "\(restored.errors)")

@@ -19,7 +19,10 @@ public enum StatusMetrics {
       guard let said = entry.status else { continue }
       add("guira_working", entry.instance, said.state == .ready ? 1 : 0)
       add("guira_status_age_seconds", entry.instance, entry.ageSeconds)
-      for (name, value) in said.counters where value.isFinite { add(family(name), entry.instance, value) }
+      // Restarts of each process are told with that process.
+      for (name, value) in said.counters where value.isFinite && !name.hasPrefix(StatusKey.restartsPrefix) {
+        add(family(name), entry.instance, value)
+      }
     }
     return families.sorted { $0.key < $1.key }.map { name, samples in
       "# HELP \(name) \(help(name))\n# TYPE \(name) gauge\n" + samples.map { $0 + "\n" }.joined()

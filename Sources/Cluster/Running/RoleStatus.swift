@@ -95,7 +95,8 @@ public enum StatusKey {
   /// Replica: predictions answered per second.
   public static let predictionsPerSecond = "predictionsPerSecond"
   /// Supervisor: how often a process was started again.
-  public static func restarts(_ instance: RoleInstance) -> String { "restarts.\(instance.directoryName)" }
+  public static func restarts(_ instance: RoleInstance) -> String { "\(restartsPrefix)\(instance.directoryName)" }
+  static let restartsPrefix = "restarts."
   /// Trainer: prequential AUC of a task.
   public static func auc(_ task: String) -> String { "auc.\(task)" }
   /// Trainer: prequential normalised entropy of a task.
