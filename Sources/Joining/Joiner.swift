@@ -157,17 +157,17 @@ public final class Joiner {
   /// False when there was nothing to read.
   func step() throws(JoinerError) -> Bool {
     let now = Clocks.monotonic()
-    if now - lastHouseKeeping >= houseKeepingInterval.nanoseconds {
-      lastHouseKeeping = now
-      try keepHouse()
-    }
     var didRead = false
-    if isDelivered, !isHeldBack {
-      didRead = try read() > 0
-      undelivered = core.takeExamples()
-      undeliveredLate = core.takeLateActions()
-    }
     do throws(JoinerError) {
+      if now - lastHouseKeeping >= houseKeepingInterval.nanoseconds {
+        lastHouseKeeping = now
+        try keepHouse()
+      }
+      if isDelivered, !isHeldBack {
+        didRead = try read() > 0
+        undelivered = core.takeExamples()
+        undeliveredLate = core.takeLateActions()
+      }
       try deliver()
       if outputs.contains(where: { $0.hasUnsynced }) {
         if now - lastSync >= max(options.syncInterval.nanoseconds, 4 * syncNanoseconds) { try syncOutputs() }
@@ -178,8 +178,8 @@ public final class Joiner {
       if isDelivered, now - lastCheckpoint >= interval, positions != checkpointPositions { try checkpoint() }
       trouble = nil
     } catch {
-      guard error.isDiskFull else { throw error }
-      trouble = error.description  // nothing is lost: the same calls go on once there is space
+      guard error.isForNow else { throw error }
+      trouble = error.description  // nothing is lost: the same calls go on once there is space, or the server
       return false
     }
     return didRead
@@ -276,11 +276,11 @@ public final class Joiner {
       let position = core.position(of: inputs[index].input)
       try inputs[index].open(from: position)
       try inputs[index].lookAtEnd()
-      try inputs[index].commit(processed: position, safe: checkpointPositions[index])
+      try inputs[index].commit(processed: inputs[index].position ?? position, safe: checkpointPositions[index])
     }
     if isCatchingUp {
       let isPast = inputs.allSatisfy { reader in
-        if let end = reader.endAtStart { core.position(of: reader.input) >= end } else { false }
+        if let end = reader.endAtStart, let position = reader.position { position >= end } else { false }
       }
       if isPast && isDelivered {
         core.endWithholding()
@@ -309,7 +309,8 @@ public final class Joiner {
     checkpointPositions = positions
     for index in outputs.indices { outputs[index].checkpointed = outputs[index].synced }
     for index in inputs.indices {
-      try inputs[index].commit(processed: checkpointPositions[index], safe: checkpointPositions[index])
+      let processed = inputs[index].position ?? checkpointPositions[index]
+      try inputs[index].commit(processed: processed, safe: checkpointPositions[index])
     }
     checkpointBytes = content.count
     lastCheckpoint = Clocks.monotonic()

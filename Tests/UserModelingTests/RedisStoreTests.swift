@@ -1,58 +1,8 @@
-import Base
-import Foundation
-import Glibc
-import Support
+import Redis
+import RedisTesting
 import Testing
 
 @testable import UserModeling
-
-/// A Redis server of a test's own, on a free port of loopback.
-final class RedisProcess {
-  let port: Int
-  private var process: Process?
-  private let directory: String
-
-  /// Nil, loudly, when there is no redis-server.
-  init?() throws {
-    guard Self.path != nil else {
-      print("*** SKIPPED: redis-server is not installed; the Redis feature store was NOT tested ***")
-      return nil
-    }
-    port = try Ports.free()
-    directory = try Fixture.directory()
-    try start()
-  }
-
-  deinit { kill() }
-
-  static let path: String? = ["/usr/bin/redis-server", "/usr/local/bin/redis-server"].first {
-    FileManager.default.isExecutableFile(atPath: $0)
-  }
-
-  func start() throws {
-    let process = Process()
-    process.executableURL = URL(filePath: Self.path ?? "")
-    process.arguments = [
-      "--port", "\(port)", "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "everysec",
-      "--dir", directory, "--daemonize", "no",
-    ]
-    process.standardInput = FileHandle.nullDevice
-    process.standardOutput = FileHandle.nullDevice
-    process.standardError = FileHandle.nullDevice
-    try process.run()
-    self.process = process
-    for _ in 0..<500 where (try? RedisConnection(host: "127.0.0.1", port: port, patience: .seconds(1))) == nil {
-      usleep(10_000)
-    }
-  }
-
-  /// As `kill -9` does.
-  func kill() {
-    guard let process, process.isRunning else { return }
-    Glibc.kill(process.processIdentifier, SIGKILL)
-    process.waitUntilExit()
-  }
-}
 
 @Suite("Redis feature store", .serialized) struct RedisStoreTests {
   private func contract(_ server: RedisProcess, _ prefix: String) -> StoreContract {
@@ -84,7 +34,7 @@ final class RedisProcess {
 
   @Test func `bytes that are no entry are told, not read`() throws {
     guard let server = try RedisProcess() else { return }
-    let connection = try RedisConnection(host: "127.0.0.1", port: server.port, patience: .seconds(1))
+    let connection = try RedisConnection(server.address, patience: .seconds(1))
     let command = ["HSET", "x:7", "2x8:1", "nonsense"].map { Array($0.utf8) }
     #expect(try connection.ask([command]) == [.integer(1)])
     let store = RedisStore(host: "127.0.0.1", port: server.port, prefix: "x")
