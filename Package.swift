@@ -50,6 +50,7 @@ let package = Package(
     .systemLibrary(name: "CSnappy"),
     .systemLibrary(name: "COpenBLAS"),
     .systemLibrary(name: "CHiredis"),
+    .systemLibrary(name: "CRdKafka"),
     .target(name: "CSimdJSON", linkerSettings: [.linkedLibrary("simdjson")]),
     .target(name: "CKernels"),
 
@@ -73,6 +74,10 @@ let package = Package(
         "Base", hummingbird, .product(name: "HummingbirdCore", package: "hummingbird"), nio("NIOCore"), nio("NIOPosix"),
         logging, .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
       ]),
+    module("Redis", uses: ["Base", "CHiredis"]),
+    // A real redis-server for the tests that need one.
+    .target(
+      name: "RedisTesting", dependencies: ["Base", "Redis"], path: "Tests/RedisTesting", swiftSettings: testSettings),
 
     // 2
     module(
@@ -80,8 +85,19 @@ let package = Package(
       uses: ["Base", "CSimdJSON", "Journal", .product(name: "SwiftProtobuf", package: "swift-protobuf")],
       exclude: ["Protobuf/events.proto"]),
     tests("Streams", uses: ["Base", "Journal", .product(name: "SwiftProtobuf", package: "swift-protobuf")]),
+    module("RedisStreams", uses: ["Base", "Redis", "Streams"]),
+    tests("RedisStreams", uses: ["Base", "Redis", "RedisTesting", "Streams"]),
+    module("KafkaStreams", uses: ["Base", "CRdKafka", "Journal", "Streams"]),
+    // librdkafka's own mock of a Kafka cluster, for tests: there is no broker to install.
+    .target(
+      name: "KafkaTesting", dependencies: ["Base", "CRdKafka"], path: "Tests/KafkaTesting", swiftSettings: testSettings),
+    tests("KafkaStreams", uses: ["Base", "KafkaTesting", "Streams"]),
     module("Joining", uses: ["Base", "Journal", "Streams"]),
-    tests("Joining", uses: ["Base", "Journal", "Streams"]),
+    tests(
+      "Joining",
+      uses: [
+        "Base", "Journal", "KafkaStreams", "KafkaTesting", "Redis", "RedisStreams", "RedisTesting", "Streams",
+      ]),
     module("Sharding", uses: ["Base", "Embeddings", "Journal", "Layers", "Wire"]),
     tests("Sharding", uses: ["Base", "Embeddings", "Journal", "Layers", "Wire"]),
     module("Syncing", uses: ["Base", "CSnappy", "Embeddings", "Sharding", "Wire"]),
@@ -103,23 +119,27 @@ let package = Package(
         .product(name: "HummingbirdTesting", package: "hummingbird"),
       ]),
 
-    module("Ingesting", uses: ["Base", "Hosting", "Streams", hummingbird, nio("NIOCore"), logging, httpTypes]),
-    tests("Ingesting", uses: ["Base", "Streams", logging]),
+    module(
+      "Ingesting", uses: ["Base", "Hosting", "Streams", "Wire", hummingbird, nio("NIOCore"), logging, httpTypes]),
+    tests("Ingesting", uses: ["Base", "Streams", "Wire", logging]),
 
     module(
       "UserModeling",
       uses: [
-        "Base", "CHiredis", "CKernels", "Hosting", "Journal", "Layers", "Serving", "Streams", "Wire", hummingbird,
+        "Base", "CKernels", "Hosting", "Journal", "Layers", "Redis", "Serving", "Streams", "Wire", hummingbird,
         nio("NIOCore"), logging,
       ]),
-    tests("UserModeling", uses: ["Base", "Journal", "Layers", "Serving", "Streams", "Wire", logging]),
+    tests(
+      "UserModeling",
+      uses: ["Base", "Journal", "Layers", "Redis", "RedisTesting", "Serving", "Streams", "Wire", logging]),
 
     // 4
     module(
       "Cluster",
       uses: [
-        "Base", "CKernels", "Embeddings", "Ingesting", "Joining", "Layers", "Serving", "Sharding", "Streams", "Syncing",
-        "Training", "UserModeling", "Wire", logging, .product(name: "Yams", package: "Yams"),
+        "Base", "CKernels", "Embeddings", "Ingesting", "Joining", "KafkaStreams", "Layers", "Redis",
+        "RedisStreams", "Serving", "Sharding", "Streams", "Syncing", "Training", "UserModeling", "Wire", logging,
+        .product(name: "Yams", package: "Yams"),
       ]),
     tests("Cluster", uses: ["Base", "Embeddings", "Layers", "Streams", logging]),
 

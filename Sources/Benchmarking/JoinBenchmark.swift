@@ -76,7 +76,7 @@ public struct JoinBenchmark: Sendable {
     let began = Clocks.monotonic()
     let thread = isWrittenBefore ? nil : OwnedThread(named: "feed", feed)
     let joiner = try Joiner(
-      JoinerOptions(rules: rules, stateDirectory: "\(root)/joiner-0"), streams: JournalJoinerStreams(root: root))
+      JoinerOptions(rules: rules, stateDirectory: "\(root)/joiner-0"), streams: CarriedJoinerStreams(journalsIn: root))
     let examples = ExampleCount(root: root)
     try joiner.run(until: { failure.withLock { $0 != nil } || examples.count >= impressions }, report: { _ in })
     let seconds = Double(Clocks.monotonic() - began) / 1e9

@@ -3,15 +3,20 @@
 public import Base
 public import Hosting
 public import Streams
+public import Wire
 
-/// How events come in over HTTP.
-public struct IngestOptions: Equatable, Sendable {
+/// How events come in.
+public struct IngestOptions: Sendable {
   /// What events look like.
   public var schema: EventSchema
   /// How many partitions impressions have, and actions too.
   public var partitions = 1
   /// Where it listens, and its limits.
   public var http: HTTPHostOptions
+  /// Where it takes events over ZeroMQ too, as in `tcp://127.0.0.1:8301`; nil for nowhere.
+  public var endpoint: String?
+  /// Its key and the allow-list, for that endpoint; nil when it asks for none.
+  public var security: LinkSecurity?
   /// The most bytes of a request's body.
   ///
   /// Default 8 MiB.

@@ -1,16 +1,19 @@
-// The ingest of a cluster: an event loop takes requests and parses them, the thread "writer" writes and answers. Started
-// and stopped from an ordinary thread.
+// The ingest of a cluster: an event loop takes requests over HTTP and parses them, the thread "events" does so over ZeroMQ,
+// and the thread "writer" writes and answers. Started and stopped from an ordinary thread.
 
 internal import Base
 public import Hosting
 public import Logging
 public import Streams
 internal import Synchronization
+public import Wire
 
 /// Why an ingest did not start.
 public enum IngestError: Error, Equatable, Sendable, CustomStringConvertible {
   /// It cannot listen.
   case listening(HTTPHostError)
+  /// Its socket cannot serve.
+  case socket(LinkError)
   /// The streams cannot be written.
   case streams(StreamError)
 
@@ -18,6 +21,7 @@ public enum IngestError: Error, Equatable, Sendable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .listening(let error): "ingest: \(error)"
+    case .socket(let error): "ingest: \(error)"
     case .streams(let error): error.description
     }
   }
@@ -53,9 +57,13 @@ public struct IngestSinks {
 public final class IngestServer: Sendable {
   /// The port it listens at.
   public var port: Int { host.port }
+  /// Where it takes events over ZeroMQ; nil when it does not.
+  public let endpoint: String?
   private let state: IngestState
   private let host: HTTPHost
   private let writer: OwnedThread
+  private let socket: IngestSocket?
+  private let socketThread: OwnedThread?
 
   /// Starts an ingest; returns when it listens.
   ///
@@ -77,22 +85,59 @@ public final class IngestServer: Sendable {
     case .failure(let error): throw .streams(error)
     case .success, nil: break
     }
-    let router = IngestRouter(
-      options: options, inbox: state.inbox, counters: state.counters, backlog: backlog, parser: SharedParser(options))
-    do throws(HTTPHostError) {
-      host = try HTTPHost(options.http, router: router.build(), logger: logger)
+    let door = IngestDoor(options: options, inbox: state.inbox, counters: state.counters, backlog: backlog)
+    do throws(LinkError) {
+      (endpoint, socket, socketThread) = try Self.openSocket(options, door, state)
     } catch {
       state.inbox.close()
       writer.join()
+      throw .socket(error)
+    }
+    let router = IngestRouter(door: door, parser: SharedParser(options))
+    do throws(HTTPHostError) {
+      host = try HTTPHost(options.http, router: router.build(), logger: logger)
+    } catch {
+      socket?.stop()
+      state.inbox.close()
+      writer.join()
+      socketThread?.join()
       throw .listening(error)
+    }
+  }
+
+  /// Starts the thread "events" when there is an endpoint for it.
+  private static func openSocket(
+    _ options: IngestOptions, _ door: IngestDoor, _ state: IngestState
+  ) throws(LinkError) -> (String?, IngestSocket?, OwnedThread?) {
+    guard let endpoint = options.endpoint else { return (nil, nil, nil) }
+    let socket = IngestSocket(door)
+    let opened = Mailbox<Result<String, LinkError>>(bound: 1)
+    let thread = OwnedThread(named: "events") { [security = options.security] in
+      do throws(LinkError) {
+        try socket.run(endpoint, security) { _ = opened.offer($0) }
+      } catch {
+        state.linkFailure.withLock { $0 = error }
+      }
+    }
+    while true {
+      switch opened.waitAll(timeout: .seconds(1)).first {
+      case .success(let place): return (place, socket, thread)
+      case .failure(let error):
+        thread.join()
+        throw error
+      case nil: continue
+      }
     }
   }
 
   /// What it has done.
   public var counters: IngestCounters { state.counters.now }
 
-  /// Why it can write no more; nil while it can.
-  public var failure: StreamError? { state.failure.withLock { $0 } }
+  /// Why it can go on no more; nil while it can.
+  public var failure: IngestError? {
+    if let error = state.failure.withLock({ $0 }) { return .streams(error) }
+    return state.linkFailure.withLock { $0 }.map { .socket($0) }
+  }
 
   /// Stops listening, lets requests in hand finish, and ends the threads.
   ///
@@ -102,6 +147,9 @@ public final class IngestServer: Sendable {
       state.inbox.close()
       writer.join()
     })
+    // After the writer: what it answered last is still sent.
+    socket?.stop()
+    socketThread?.join()
   }
 }
 
@@ -111,6 +159,7 @@ private final class IngestState: Sendable {
   let inbox: Mailbox<WaitingBatch>
   let counters = SharedCounters()
   let failure = Mutex<StreamError?>(nil)
+  let linkFailure = Mutex<LinkError?>(nil)
 
   init(_ options: IngestOptions) {
     self.options = options

@@ -157,17 +157,17 @@ public final class Joiner {
   /// False when there was nothing to read.
   func step() throws(JoinerError) -> Bool {
     let now = Clocks.monotonic()
-    if now - lastHouseKeeping >= houseKeepingInterval.nanoseconds {
-      lastHouseKeeping = now
-      try keepHouse()
-    }
     var didRead = false
-    if isDelivered, !isHeldBack {
-      didRead = try read() > 0
-      undelivered = core.takeExamples()
-      undeliveredLate = core.takeLateActions()
-    }
     do throws(JoinerError) {
+      if now - lastHouseKeeping >= houseKeepingInterval.nanoseconds {
+        lastHouseKeeping = now
+        try keepHouse()
+      }
+      if isDelivered, !isHeldBack {
+        didRead = try read() > 0
+        undelivered = core.takeExamples()
+        undeliveredLate = core.takeLateActions()
+      }
       try deliver()
       if outputs.contains(where: { $0.hasUnsynced }) {
         if now - lastSync >= max(options.syncInterval.nanoseconds, 4 * syncNanoseconds) { try syncOutputs() }
@@ -178,8 +178,8 @@ public final class Joiner {
       if isDelivered, now - lastCheckpoint >= interval, positions != checkpointPositions { try checkpoint() }
       trouble = nil
     } catch {
-      guard error.isDiskFull else { throw error }
-      trouble = error.description  // nothing is lost: the same calls go on once there is space
+      guard error.isForNow else { throw error }
+      trouble = error.description  // nothing is lost: the same calls go on once there is space, or the server
       return false
     }
     return didRead

@@ -20,10 +20,11 @@ public enum JoinerError: Error, Equatable, Sendable, CustomStringConvertible {
   /// An output holds something that is not an example.
   case badOutput(output: JoinOutput, position: Position, DecodeError)
 
-  /// Whether the same call goes on where it stopped once there is space on the disk.
-  var isDiskFull: Bool {
+  /// Whether the same call goes on where it stopped, once there is space on the disk or a server is back.
+  public var isForNow: Bool {
     switch self {
     case .stream(_, .journal(.diskFull)): true
+    case .stream(_, let error): error.isForNow
     case .file(let error): error.code == ENOSPC || error.code == EDQUOT
     default: false
     }

@@ -1,7 +1,6 @@
 // Where the joiner reads and writes: one face over journals and whatever else carries streams.
 
 public import Base
-internal import Journal
 public import Streams
 
 /// Opens the streams of a joiner.
@@ -16,8 +15,17 @@ public protocol JoinerStreams {
   func written(_ output: JoinOutput, from position: Position) throws(StreamError) -> any RecordSource
   /// How far the slowest consumer of an output partition has come; nil when it has no consumer.
   func slowestConsumer(of output: JoinOutput) throws(StreamError) -> (processed: Position, safe: Position)?
+  /// About how many bytes of records lie between two positions of an output partition.
+  func bytes(of output: JoinOutput, from earlier: Position, to later: Position) -> UInt64
   /// Deletes records of an output partition that nobody asks for again.
   func discard(_ output: JoinOutput, before position: Position, from sink: any RecordSink) throws(StreamError)
+}
+
+extension JoinerStreams {
+  /// The difference of the positions, which count bytes on a journal.
+  public func bytes(of output: JoinOutput, from earlier: Position, to later: Position) -> UInt64 {
+    later.distance(from: earlier)
+  }
 }
 
 /// One partition the joiner writes.
@@ -36,70 +44,86 @@ public enum JoinOutput: Hashable, Sendable, CustomStringConvertible {
   }
 }
 
-/// A joiner's streams as journals below one directory.
-public struct JournalJoinerStreams: JoinerStreams, Sendable {
-  private let root: String
+/// A joiner's streams, each on its own carrier.
+public struct CarriedJoinerStreams: JoinerStreams, Sendable {
+  private let impressions: any StreamCarrier
+  private let actions: any StreamCarrier
+  private let examples: any StreamCarrier
+  private let late: any StreamCarrier
   private let consumer: String
-  private let options: JournalOptions
   private let keepBytes: UInt64
 
-  /// Journals at `<root>/streams/<impressions|actions|examples|late>/<partition>`.
+  /// Streams on given carriers.
   /// - Parameters:
+  ///   - late: carries the late actions, when the rules want them.
   ///   - consumer: the name under which the joiner notes how far it has read.
   ///   - keepBytes: how much of an output is kept behind its consumers, for shards that are restored.
-  public init(root: String, consumer: String = "joiner", durable: Bool = true, keepBytes: UInt64 = 0) {
-    self.keepBytes = keepBytes
-    self.root = root
+  public init(
+    impressions: any StreamCarrier, actions: any StreamCarrier, examples: any StreamCarrier, late: any StreamCarrier,
+    consumer: String = "joiner", keepBytes: UInt64 = 0
+  ) {
+    self.impressions = impressions
+    self.actions = actions
+    self.examples = examples
+    self.late = late
     self.consumer = consumer
-    var options = JournalOptions()
-    options.durable = durable
-    self.options = options
+    self.keepBytes = keepBytes
   }
 
-  private func location(_ output: JoinOutput) -> StreamLocation {
+  /// Journals at `<root>/streams/<impressions|actions|examples|late>/<partition>`.
+  public init(journalsIn root: String, consumer: String = "joiner", durable: Bool = true, keepBytes: UInt64 = 0) {
+    func journals(_ stream: String) -> JournalCarrier { JournalCarrier(root: root, stream: stream, durable: durable) }
+    self.init(
+      impressions: journals("impressions"), actions: journals("actions"), examples: journals("examples"),
+      late: journals("late"), consumer: consumer, keepBytes: keepBytes)
+  }
+
+  private func place(_ output: JoinOutput) -> (carrier: any StreamCarrier, partition: Int) {
     switch output {
-    case .examples(let partition): StreamLocation(root: root, stream: .examples, partition: partition)
-    case .lateActions: StreamLocation(root: root, stream: "late", partition: 0)
+    case .examples(let partition): (examples, partition)
+    case .lateActions: (late, 0)
     }
   }
 
-  /// The journal of an input partition, or nil while nobody has made it.
+  /// An input partition's records, or nil while nobody has made it.
   public func source(_ input: JoinInput, from position: Position) throws(StreamError) -> (any RecordSource)? {
-    let location = StreamLocation(root: root, stream: input.stream.rawValue, partition: input.partition)
-    do throws(StreamError) {
-      return try JournalSource(location, consumer: consumer, from: position)
-    } catch {
-      if case .journal(.notThere) = error, position == .start { return nil }
-      throw error
-    }
+    let carrier = input.stream == .impressions ? impressions : actions
+    return try carrier.source(partition: input.partition, consumer: consumer, from: position)
   }
 
-  /// The journal of an output partition, locked.
+  /// The writing end of an output partition.
   public func sink(_ output: JoinOutput) throws(StreamError) -> any RecordSink {
-    try JournalSink(location(output), options: options)
+    let (carrier, partition) = place(output)
+    return try carrier.sink(partition: partition)
   }
 
-  /// A reader of an output partition.
+  /// A reader of an output partition that has a writer, and so is there.
   public func written(_ output: JoinOutput, from position: Position) throws(StreamError) -> any RecordSource {
-    try JournalSource(location(output), consumer: consumer, from: position)
+    let (carrier, partition) = place(output)
+    guard let source = try carrier.source(partition: partition, consumer: consumer, from: position) else {
+      throw .gone(stream: output.description, wanted: position, first: position)
+    }
+    return source
   }
 
   /// The smallest places among the consumers of an output partition.
   public func slowestConsumer(of output: JoinOutput) throws(StreamError) -> (processed: Position, safe: Position)? {
-    do throws(JournalError) {
-      let places = try JournalConsumers.read(directory: location(output).directory).values
-      guard let processed = places.map(\.processed).min(), let safe = places.map(\.safe).min() else { return nil }
-      return (Position(low: processed), Position(low: safe))
-    } catch {
-      throw .journal(error)
-    }
+    let (carrier, partition) = place(output)
+    let places = try carrier.consumers(partition: partition).values
+    guard let processed = places.map(\.processed).min(), let safe = places.map(\.safe).min() else { return nil }
+    return (processed, safe)
   }
 
-  /// Deletes whole segments.
+  /// How much lies between two positions of an output.
+  public func bytes(of output: JoinOutput, from earlier: Position, to later: Position) -> UInt64 {
+    place(output).carrier.bytes(from: earlier, to: later)
+  }
+
+  /// Deletes what the carrier lets its writer delete, but for the bytes to be kept.
   public func discard(
     _ output: JoinOutput, before position: Position, from sink: any RecordSink
   ) throws(StreamError) {
-    guard let sink = sink as? JournalSink, sink.synced.low > keepBytes else { return }
-    try sink.deleteRecords(before: min(position, Position(low: sink.synced.low - keepBytes)))
+    var sink = sink
+    try sink.deleteRecords(before: position, keeping: keepBytes)
   }
 }

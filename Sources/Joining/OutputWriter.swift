@@ -78,7 +78,7 @@ struct OutputWriter {
         backlog = nil
         return
       }
-      backlog = sink.synced.distance(from: slowest.processed)
+      backlog = streams.bytes(of: output, from: slowest.processed, to: sink.synced)
       try streams.discard(output, before: min(slowest.safe, checkpointed), from: sink)
     } catch {
       throw .stream(name: output.description, error)

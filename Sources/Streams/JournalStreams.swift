@@ -29,8 +29,11 @@ public final class JournalSink: RecordSink {
   }
 
   /// Deletes what no consumer will ask for again, in whole segments.
-  public func deleteRecords(before position: Position) throws(StreamError) {
-    do throws(JournalError) { try writer.deleteSegments(before: position.low) } catch { throw .journal(error) }
+  public func deleteRecords(before position: Position, keeping keptBytes: UInt64 = 0) throws(StreamError) {
+    let synced = writer.syncedEnd
+    guard synced > keptBytes else { return }
+    let offset = min(position.low, synced - keptBytes)
+    do throws(JournalError) { try writer.deleteSegments(before: offset) } catch { throw .journal(error) }
   }
 
   /// The end of the last appended record.

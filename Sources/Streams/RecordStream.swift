@@ -1,5 +1,6 @@
 // One face for streams, whatever carries them: records go into a sink and come out of a source, in order, each with a
 // position. Journals are the default; Kafka and Redis Streams have the same face. A sink or source belongs to one thread.
+// A call that throws `unavailable` has changed nothing that counts: it may be made again, and goes on where it stopped.
 
 public import Base
 
@@ -26,10 +27,18 @@ public protocol RecordSink: ~Copyable {
   mutating func append(_ payload: RawSpan) throws(StreamError) -> Position
   /// Makes all appended records durable and visible to sources.
   mutating func sync() throws(StreamError)
+  /// Deletes records that end at or before `position`, as far as the carrier lets its writer delete.
+  /// - Parameter keptBytes: about how many bytes of records stay in any case.
+  mutating func deleteRecords(before position: Position, keeping keptBytes: UInt64) throws(StreamError)
   /// The end of the last appended record.
   var end: Position { get }
   /// The end of the last durable record.
   var synced: Position { get }
+}
+
+extension RecordSink where Self: ~Copyable {
+  /// Deletes nothing.
+  public mutating func deleteRecords(before position: Position, keeping keptBytes: UInt64) throws(StreamError) {}
 }
 
 /// Gives the durable records of one partition of a stream.

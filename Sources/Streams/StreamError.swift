@@ -9,6 +9,14 @@ public enum StreamError: Error, Equatable, Sendable, CustomStringConvertible {
   case file(FileError)
   /// A journal refused.
   case journal(JournalError)
+  /// A server cannot be reached, or cannot serve for now: nothing is lost, and the same call may be made again.
+  case unavailable(server: String, problem: String)
+  /// A server refuses for good.
+  case server(stream: String, problem: String)
+  /// Another writer has taken the partition over since.
+  case fenced(stream: String, generation: UInt64)
+  /// The records behind a position are no longer kept; the first that is there begins at `first`.
+  case gone(stream: String, wanted: Position, first: Position)
   /// A record of a stream is not what its stream holds.
   case record(Position, DecodeError)
   /// There is nothing at the path.
@@ -37,6 +45,12 @@ public enum StreamError: Error, Equatable, Sendable, CustomStringConvertible {
     switch self {
     case .file(let error): error.description
     case .journal(let error): error.description
+    case .unavailable(let server, let problem): "\(server) is not there: \(problem)"
+    case .server(let stream, let problem): "\(stream): \(problem)"
+    case .fenced(let stream, let generation):
+      "\(stream) has another writer, of generation \(generation): end this one, or the other"
+    case .gone(let stream, let wanted, let first):
+      "\(stream) no longer has the records from \(wanted) to \(first); somebody deleted them, or the server lost them"
     case .record(let position, let error): "the record that ends at \(position) cannot be read: \(error)"
     case .noDataset(let path): "there is nothing at \(path)"
     case .notADataset(let path, let found):
@@ -58,6 +72,12 @@ public enum StreamError: Error, Equatable, Sendable, CustomStringConvertible {
         + (first.map { "; \(rejected) were refused, the first at line \($0.line): \($0.reason)" } ?? "")
     case .noRecords(let directory): "the log in \(directory) has no record that can be imported"
     }
+  }
+
+  /// Whether the same call may succeed a little later, with nothing lost meanwhile.
+  public var isForNow: Bool {
+    if case .unavailable = self { return true }
+    return false
   }
 
   private static func list(_ names: [String], empty: String) -> String {

@@ -28,7 +28,7 @@ public struct TrainerServiceOptions: Sendable {
   /// Opens the partition of the stream of examples behind a position, or gives nil while there is none.
   ///
   /// Nil: the journals below `streamRoot`.
-  public var source: (@Sendable (_ partition: Int, _ position: Position) throws -> (any RecordSource)?)?
+  public var source: (@Sendable (_ partition: Int, _ position: Position) throws(StreamError) -> (any RecordSource)?)?
 
   /// Options with all parts.
   public init(trainer: TrainerOptions, shardEndpoints: [String], streamRoot: String, scorePath: String) {
@@ -96,6 +96,7 @@ public final class Trainer: Sendable {
     var nextEarlyClose: Int64 = 0
     var stopDeadline: Int64?
     var rejections: [String] = []
+    var trouble: String?
 
     while true {
       var didWork = false
@@ -121,7 +122,7 @@ public final class Trainer: Sendable {
         for index in sources.indices {
           let partition = sources[index].partition
           while core.wantsRecord(of: partition) {
-            guard let record = try sources[index].source.next() else { break }
+            guard let record = try next(&sources[index].source, &trouble) else { break }
             core.take(record, of: partition, now: now)
             didWork = true
             isDry = false
@@ -143,16 +144,16 @@ public final class Trainer: Sendable {
 
       if now >= nextCommit {
         nextCommit = now + 50_000_000
-        try commit(&sources, core)
+        try commit(&sources, core, &trouble)
       }
       if now >= nextStatus {
         nextStatus = now + 500_000_000
-        onStatus(try status(of: core, &sources, refused: sockets.refused, rejections: rejections))
+        onStatus(try status(of: core, &sources, refused: sockets.refused, trouble: &trouble, rejections: rejections))
         rejections = []
       }
       if isStopping, core.isIdle && core.client.keptBytes == 0 || now > stopDeadline ?? .max {
-        try commit(&sources, core)
-        onStatus(try status(of: core, &sources, rejections: rejections))
+        try commit(&sources, core, &trouble)
+        onStatus(try status(of: core, &sources, trouble: &trouble, rejections: rejections))
         return
       }
       if !didWork { sockets.wait(timeout: .milliseconds(2)) }
@@ -166,11 +167,32 @@ public final class Trainer: Sendable {
     return "\(place) is left out: \(batch.cause)" + (path.map { "; it is in \($0)" } ?? "")
   }
 
+  /// The next record; nil also while the source's server is away, which `trouble` then says.
+  private func next(
+    _ source: inout any RecordSource, _ trouble: inout String?
+  ) throws(StreamError) -> StreamRecord? {
+    do throws(StreamError) {
+      let record = try source.next()
+      trouble = nil
+      return record
+    } catch {
+      guard error.isForNow else { throw error }
+      trouble = "\(error)"
+      return nil
+    }
+  }
+
   private func open(
     _ starts: [(partition: Int, position: Position)]
   ) throws -> [(partition: Int, source: any RecordSource)] {
     try starts.compactMap { partition, position in
-      if let source = options.source { return try source(partition, position).map { (partition, $0) } }
+      if let source = options.source {
+        do throws(StreamError) { return try source(partition, position).map { (partition, $0) } } catch {
+          if case .journal(.notThere) = error { return nil }
+          if error.isForNow { return nil }
+          throw Self.failure(partition, error)
+        }
+      }
       let location = StreamLocation(root: options.streamRoot, stream: options.trainer.stream, partition: partition)
       // The joiner makes the stream; until then there is nothing to read.
       guard Files.exists(location.directory + "/head") else { return nil }
@@ -178,31 +200,55 @@ public final class Trainer: Sendable {
         let source = try JournalSource(location, consumer: "trainer-\(options.trainer.modelName)", from: position)
         return (partition, source)
       } catch {
-        guard case .journal(.deleted(let wanted, let first)) = error else { throw error }
-        throw TrainerFailure(
-          description: "partition \(partition): the shards have applied the examples up to \(wanted), and those before "
-            + "\(first) were deleted; restore the shards again with --skip-to \(partition):\(first)")
+        throw Self.failure(partition, error)
       }
     }
   }
 
+  /// What an operator is told of a source that cannot go on.
+  private static func failure(_ partition: Int, _ error: StreamError) -> any Error {
+    let (wanted, first): (String, String)
+    switch error {
+    case .journal(.deleted(let offset, let start)): (wanted, first) = ("\(offset)", "\(start)")
+    case .gone(_, let position, let start): (wanted, first) = ("\(position)", "\(start)")
+    default: return error
+    }
+    return TrainerFailure(
+      description: "partition \(partition): the shards have applied the examples up to \(wanted), and those before "
+        + "\(first) were deleted; restore the shards again with --skip-to \(partition):\(first)")
+  }
+
   private func commit(
-    _ sources: inout [(partition: Int, source: any RecordSource)], _ core: borrowing TrainerCore
-  ) throws {
+    _ sources: inout [(partition: Int, source: any RecordSource)], _ core: borrowing TrainerCore,
+    _ trouble: inout String?
+  ) throws(StreamError) {
     for index in sources.indices {
       let chain = options.trainer.chain(sources[index].partition)
-      try sources[index].source.commit(
-        processed: core.client.appliedPosition(of: chain), safe: core.client.durablePosition(of: chain))
+      do throws(StreamError) {
+        try sources[index].source.commit(
+          processed: core.client.appliedPosition(of: chain), safe: core.client.durablePosition(of: chain))
+      } catch {
+        guard error.isForNow else { throw error }
+        trouble = "\(error)"  // the next commit says as much
+      }
     }
   }
 
   private func status(
     of core: borrowing TrainerCore, _ sources: inout [(partition: Int, source: any RecordSource)], refused: Int? = nil,
-    rejections: [String]
+    trouble: inout String?, rejections: [String]
   ) throws -> TrainerStatus {
     var lag: UInt64 = 0
-    for index in sources.indices { lag += try sources[index].source.end().low - sources[index].source.position.low }
-    var message = core.client.waitsFor ?? ""
+    for index in sources.indices {
+      do throws(StreamError) {
+        let end = try sources[index].source.end().low
+        lag += end - min(end, sources[index].source.position.low)
+      } catch {
+        guard error.isForNow else { throw error }
+        trouble = "\(error)"
+      }
+    }
+    var message = trouble ?? core.client.waitsFor ?? ""
     if let refused { message = "shard \(refused) refuses this key; see `guira keys show`" }
     if message.isEmpty, sources.count < options.trainer.partitions.count { message = "waits for the joiner's stream" }
     if message.isEmpty, core.isBufferFull { message = "waits until pushes are durable" }

@@ -2,6 +2,7 @@
 // one connection and the writer has another, so that a large write does not hold up a read.
 
 public import Base
+internal import Redis
 internal import Synchronization
 
 /// Keeps entries in Redis.
@@ -105,25 +106,25 @@ public final class RedisStore: FeatureStore {
     guard !commands.isEmpty else { return [] }
     return try connection.withLock { connection throws(FeatureStoreError) in
       let wasOpen = connection != nil
-      do throws(FeatureStoreError) {
+      do throws(RedisError) {
         return try open(&connection).ask(commands)
       } catch {
         connection = nil
-        guard wasOpen else { throw error }
+        guard wasOpen else { throw .server(address: error.address, problem: error.problem) }
         // Every command may be repeated: the same entry takes the same place.
-        do throws(FeatureStoreError) {
+        do throws(RedisError) {
           return try open(&connection).ask(commands)
         } catch {
           connection = nil
-          throw error
+          throw .server(address: error.address, problem: error.problem)
         }
       }
     }
   }
 
-  private func open(_ connection: inout RedisConnection?) throws(FeatureStoreError) -> RedisConnection {
+  private func open(_ connection: inout RedisConnection?) throws(RedisError) -> RedisConnection {
     if let connection { return connection }
-    let made = try RedisConnection(host: host, port: port, patience: patience)
+    let made = try RedisConnection(RedisAddress(host: host, port: port), patience: patience)
     connection = made
     return made
   }

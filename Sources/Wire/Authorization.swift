@@ -11,6 +11,7 @@ extension PeerRole {
     case .replica: "replica"
     case .shard: "shard"
     case .application: "application"
+    case .ingest: "ingest"
     }
   }
 }
@@ -27,7 +28,7 @@ extension Opcode {
     case .blocksSince: role == .sync
     case .forget, .digest, .inspect, .checkpoint, .publish, .versions, .pin, .resume: role == .operator
     case .follow: role == .replica
-    case .rows, .embed: role == .application || role == .operator
+    case .rows, .embed, .events: role == .application || role == .operator
     // Servers send these; nobody asks for them.
     case .durable, .version: false
     }

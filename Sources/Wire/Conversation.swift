@@ -14,8 +14,10 @@ public enum PeerRole: UInt16, Sendable, CaseIterable {
   case replica = 4
   /// Serves; asks nothing but how others are.
   case shard = 5
-  /// Looks rows up on replicas.
+  /// Looks rows up on replicas, and brings events.
   case application = 6
+  /// Takes events in; asks nothing but how others are.
+  case ingest = 7
 }
 
 /// Opens a conversation; also asks where the shard stands in some chains.

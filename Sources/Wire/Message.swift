@@ -71,6 +71,8 @@ public enum Opcode: UInt16, Sendable, CaseIterable {
   case rows = 48
   /// Asks the user-modelling platform for user embeddings.
   case embed = 49
+  /// Brings events to the ingest; answered when they are in the streams.
+  case events = 50
 }
 
 /// The 16 bytes a message begins with.

@@ -44,7 +44,7 @@ struct Cluster {
     options.readAheadMilliseconds = 500
   }
 
-  var streams: JournalJoinerStreams { JournalJoinerStreams(root: root, durable: false) }
+  var streams: CarriedJoinerStreams { CarriedJoinerStreams(journalsIn: root, durable: false) }
 
   func joiner() throws -> Joiner { try Joiner(options, streams: streams) }
 

@@ -5,9 +5,9 @@ import Testing
 
 @testable import Joining
 
-/// Journals whose n-th append or sync kills the process: before, in the middle of, or after the work.
-private struct DeadlyStreams: JoinerStreams {
-  let journals: JournalJoinerStreams
+/// Streams whose n-th append or sync kills the process: before, in the middle of, or after the work.
+struct DeadlyStreams: JoinerStreams {
+  let streams: CarriedJoinerStreams
   let fuse: Fuse
 
   final class Fuse {
@@ -40,16 +40,16 @@ private struct DeadlyStreams: JoinerStreams {
   }
 
   func source(_ input: JoinInput, from position: Position) throws(StreamError) -> (any RecordSource)? {
-    try journals.source(input, from: position)
+    try streams.source(input, from: position)
   }
   func sink(_ output: JoinOutput) throws(StreamError) -> any RecordSink {
-    Sink(sink: try journals.sink(output), fuse: fuse)
+    Sink(sink: try streams.sink(output), fuse: fuse)
   }
   func written(_ output: JoinOutput, from position: Position) throws(StreamError) -> any RecordSource {
-    try journals.written(output, from: position)
+    try streams.written(output, from: position)
   }
   func slowestConsumer(of output: JoinOutput) throws(StreamError) -> (processed: Position, safe: Position)? {
-    try journals.slowestConsumer(of: output)
+    try streams.slowestConsumer(of: output)
   }
   func discard(_ output: JoinOutput, before position: Position, from sink: any RecordSink) throws(StreamError) {}
 }
@@ -65,7 +65,7 @@ private struct DeadlyStreams: JoinerStreams {
         var cluster = try Cluster(root: root, Traffic(impressions: 100, seed: 50), lateActions: true)
         cluster.options.checkpointInterval = .zero
         cluster.options.syncInterval = .zero
-        let streams = DeadlyStreams(journals: cluster.streams, fuse: DeadlyStreams.Fuse(fuse))
+        let streams = DeadlyStreams(streams: cluster.streams, fuse: DeadlyStreams.Fuse(fuse))
         let joiner = try Joiner(cluster.options, streams: streams)
         joiner.readBatchLimit = 4
         while try joiner.step() {}

@@ -1,74 +1,8 @@
-import Base
-import Foundation
-import Glibc
+import Redis
+import RedisTesting
 import Testing
 
 @testable import UserModeling
-
-/// A Redis server of a test's own, on a free port of loopback.
-final class RedisProcess {
-  let port: Int
-  private var process: Process?
-  private let directory: String
-
-  /// Nil, loudly, when there is no redis-server.
-  init?() throws {
-    guard Self.path != nil else {
-      print("*** SKIPPED: redis-server is not installed; the Redis feature store was NOT tested ***")
-      return nil
-    }
-    port = try Self.freePort()
-    directory = try Fixture.directory()
-    try start()
-  }
-
-  deinit { kill() }
-
-  static let path: String? = ["/usr/bin/redis-server", "/usr/local/bin/redis-server"].first {
-    FileManager.default.isExecutableFile(atPath: $0)
-  }
-
-  func start() throws {
-    let process = Process()
-    process.executableURL = URL(filePath: Self.path ?? "")
-    process.arguments = [
-      "--port", "\(port)", "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "everysec",
-      "--dir", directory, "--daemonize", "no",
-    ]
-    process.standardInput = FileHandle.nullDevice
-    process.standardOutput = FileHandle.nullDevice
-    process.standardError = FileHandle.nullDevice
-    try process.run()
-    self.process = process
-    for _ in 0..<500 where (try? RedisConnection(host: "127.0.0.1", port: port, patience: .seconds(1))) == nil {
-      usleep(10_000)
-    }
-  }
-
-  /// As `kill -9` does.
-  func kill() {
-    guard let process, process.isRunning else { return }
-    Glibc.kill(process.processIdentifier, SIGKILL)
-    process.waitUntilExit()
-  }
-
-  private static func freePort() throws -> Int {
-    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    defer { close(descriptor) }
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-    let code = withUnsafeMutablePointer(to: &address) { pointer in
-      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { raw -> Int32 in
-        guard bind(descriptor, raw, length) == 0 else { return -1 }
-        return getsockname(descriptor, raw, &length)
-      }
-    }
-    guard code == 0 else { throw FileError(errno, "find a free port") }
-    return Int(UInt16(bigEndian: address.sin_port))
-  }
-}
 
 @Suite("Redis feature store", .serialized) struct RedisStoreTests {
   private func contract(_ server: RedisProcess, _ prefix: String) -> StoreContract {
@@ -100,7 +34,7 @@ final class RedisProcess {
 
   @Test func `bytes that are no entry are told, not read`() throws {
     guard let server = try RedisProcess() else { return }
-    let connection = try RedisConnection(host: "127.0.0.1", port: server.port, patience: .seconds(1))
+    let connection = try RedisConnection(server.address, patience: .seconds(1))
     let command = ["HSET", "x:7", "2x8:1", "nonsense"].map { Array($0.utf8) }
     #expect(try connection.ask([command]) == [.integer(1)])
     let store = RedisStore(host: "127.0.0.1", port: server.port, prefix: "x")

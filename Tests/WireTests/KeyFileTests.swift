@@ -133,11 +133,12 @@ import Wire
     #expect(allowed(.sync) == [.hello, .pull, .closeEpoch, .blocksSince, .scan, .status, .ping])
     #expect(allowed(.replica) == [.hello, .status, .ping, .follow])
     #expect(allowed(.shard) == [.hello, .status, .ping])
-    #expect(allowed(.application) == [.hello, .status, .ping, .rows, .embed])
+    #expect(allowed(.ingest) == [.hello, .status, .ping])
+    #expect(allowed(.application) == [.hello, .status, .ping, .rows, .embed, .events])
     #expect(
       allowed(.operator) == [
         .hello, .pull, .forget, .closeEpoch, .scan, .status, .digest, .inspect, .ping, .checkpoint, .publish,
-        .versions, .pin, .resume, .rows, .embed,
+        .versions, .pin, .resume, .rows, .embed, .events,
       ])
   }
 

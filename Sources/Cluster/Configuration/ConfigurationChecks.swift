@@ -97,10 +97,27 @@ extension ClusterConfiguration {
     }
   }
 
+  private func checkIngest(_ binding: Binding) {
+    guard let port = ingest.zeromqPort else { return }
+    if ingest.port == nil {
+      binding.report(
+        "ingest.zeromqPort", "is given without ingest.port", "give both: health and metrics are at ingest.port")
+    }
+    if port == ingest.port {
+      binding.report("ingest.zeromqPort", "is ingest.port", "use another: HTTP and ZeroMQ cannot share one")
+    }
+    if security.mode == .none && !LinkSecurity.isLoopback(host: ingest.host) {
+      binding.report(
+        "ingest.zeromqPort", "is at '\(ingest.host)', which strangers may reach, and security.mode is none",
+        "set security.mode to curve, make ingest.host a loopback address, or leave zeromqPort out")
+    }
+  }
+
   private func checkAddresses(_ binding: Binding) {
     if replicas.port + replicas.count - 1 > 65_535 {
       binding.report("replicas.port", "is too high for \(replicas.count) replicas", "use at most 65000")
     }
+    checkIngest(binding)
     if cluster.transport == .inproc {
       if trainers.count > 1 {
         binding.report(

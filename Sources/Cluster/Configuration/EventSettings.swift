@@ -142,7 +142,7 @@ public struct TaskSettings: Sendable, Equatable, Settings {
   }
 }
 
-/// `streams`: what lies between the stages, on disk.
+/// `streams`: what lies between the stages.
 public struct StreamsSettings: Sendable, Equatable, Settings {
   /// What was shown.
   ///
@@ -154,6 +154,10 @@ public struct StreamsSettings: Sendable, Equatable, Settings {
   public var actions = StreamSettings()
   /// What the joiner made of both.
   public var examples = StreamSettings()
+  /// A file with settings of librdkafka for streams on Kafka, for its security say: `name=value`, one a line.
+  ///
+  /// Default none. Those that Guira's promises rest on are not taken from it.
+  public var kafkaProperties: String?
 
   /// The defaults.
   public init() {}
@@ -162,6 +166,7 @@ public struct StreamsSettings: Sendable, Equatable, Settings {
     section.section("impressions", &impressions)
     section.section("actions", &actions)
     section.section("examples", &examples)
+    section.value("kafkaProperties", &kafkaProperties, Scalar<String>.path.orWord("none"))
   }
 }
 
@@ -171,12 +176,18 @@ public struct StreamSettings: Sendable, Equatable, Settings {
   ///
   /// Default 1. Cannot change later.
   public var partitions = 1
+  /// What carries it: `journal`, or a server and a name there, as in `redis://127.0.0.1:6379/guira` or
+  /// `kafka://broker-1:9092,broker-2:9092/impressions`.
+  ///
+  /// Default `journal`, below the state directory. Cannot change later; docs/streams.md explains.
+  public var carrier = StreamPlace.journal
 
   /// The defaults.
   public init() {}
 
   mutating func bind(_ section: Section) {
     section.value("partitions", &partitions, .integer(1...1024))
+    section.value("carrier", &carrier, .streamPlace)
   }
 }
 

@@ -1,6 +1,6 @@
-// How events come in over HTTP.
+// How events come in, over HTTP and ZeroMQ.
 
-/// `ingest`: the process that takes events over HTTP, when it has a port.
+/// `ingest`: the process that takes events, over HTTP and ZeroMQ, when it has a port.
 public struct IngestSettings: Sendable, Equatable, Settings {
   /// The port it listens at; nil when events come another way.
   ///
@@ -10,6 +10,10 @@ public struct IngestSettings: Sendable, Equatable, Settings {
   ///
   /// Default 127.0.0.1. It asks for no password: let other addresses be reached by those only who may send events.
   public var host = "127.0.0.1"
+  /// The port it takes events at over ZeroMQ too; nil for HTTP alone.
+  ///
+  /// Default none. On addresses other than loopback it needs keys (docs/security.md).
+  public var zeromqPort: Int?
   /// The most bytes of a request.
   ///
   /// Default 8MiB.
@@ -33,6 +37,7 @@ public struct IngestSettings: Sendable, Equatable, Settings {
   mutating func bind(_ section: Section) {
     section.value("port", &port, Scalar<Int>.integer(1...65_535).orWord("none"))
     section.value("host", &host, .host)
+    section.value("zeromqPort", &zeromqPort, Scalar<Int>.integer(1...65_535).orWord("none"))
     section.value("bodyBytes", &bodyBytes, .size(1 << 10...1 << 30))
     section.value("window", &window, .duration(.zero ... .seconds(86_400)))
     section.value("allowedSkew", &allowedSkew, .duration(.zero ... .seconds(86_400)))

@@ -56,25 +56,27 @@ public final class ClusterOperator {
         + "back to \(position) would train on the examples between twice; skip to \(stands) or later"
     }
     guard let partition = Int(exactly: chain.partition), partition < partitionCount else { return nil }
-    let location = StreamLocation(root: paths.root, stream: .examples, partition: partition)
-    guard chain.stream == Hashing.xxh3(location.stream), Files.exists(location.directory + "/head") else {
-      return nil
-    }
+    guard chain.stream == Hashing.xxh3(StreamLocation.Stream.examples.rawValue) else { return nil }
     do throws(StreamError) {
-      let source = try JournalSource(location, consumer: ClusterKeys.operatorName, from: position)
-      _ = try source.next()
+      let carrier = ClusterStreams(plan.configuration, root: paths.root)[.examples]
+      guard try carrier.end(partition: partition) != nil else { return nil }
+      var source = try carrier.source(partition: partition, consumer: ClusterKeys.operatorName, from: position)
+      _ = try source?.next()
       return nil
     } catch {
       switch error {
-      case .journal(.deleted(_, let first)):
-        return
-          "the examples of partition \(partition) after \(position) are no longer kept (joiner.keepExamples); go on "
-          + "with the oldest that are there, with --skip-to \(partition):\(first)"
+      case .journal(.deleted(_, let first)): return gone(partition, position, "\(first)")
+      case .gone(_, _, let first): return gone(partition, position, "\(first)")
       case .journal(.damaged):
         return "\(position) is not the end of an example of partition \(partition)"
       default: return "the examples of partition \(partition) cannot be read at \(position): \(error)"
       }
     }
+  }
+
+  private func gone(_ partition: Int, _ position: Position, _ first: String) -> String {
+    "the examples of partition \(partition) after \(position) are no longer kept (joiner.keepExamples); go on with the "
+      + "oldest that are there, with --skip-to \(partition):\(first)"
   }
 
   /// How many partitions of examples there are.

@@ -1,54 +1,45 @@
 // Keeps the player from running ahead of the cluster: it waits while the joiner or a trainer is too far behind.
 
 internal import Base
-internal import Journal
 internal import Streams
 internal import Synchronization
 
 /// Says whether the cluster can take more; looks at the consumers' positions at most every few milliseconds.
 final class BacklogGate: Sendable {
-  private let root: String
-  private let consumers: [String]
-  private let examplePartitions: Int
+  private let streams: ClusterStreams
+  private let trainers: [String]
   private let state = Mutex<(next: Int64, isOpen: Bool)>((0, true))
 
-  init(_ configuration: ClusterConfiguration, root: String, models: [String]) {
-    self.root = root
-    consumers = models.map { "trainer-\($0)" }
-    examplePartitions = configuration.streams.examples.partitions
+  init(_ streams: ClusterStreams, models: [String]) {
+    self.streams = streams
+    trainers = models.map { "trainer-\($0)" }
   }
 
-  func isOpen(impressions: [any RecordSink], actions: [any RecordSink]) -> Bool {
+  /// Whether it may go on; while the positions cannot be asked, it is as it was.
+  var isOpen: Bool {
     state.withLock { state in
       let now = Clocks.monotonic()
       guard now >= state.next else { return state.isOpen }
       state.next = now + 5_000_000
-      state.isOpen =
-        lag(of: impressions, .impressions) <= Replay.leadBytes && lag(of: actions, .actions) <= Replay.leadBytes
-        && exampleLag <= Replay.leadBytes
+      do throws(StreamError) {
+        let lags = [
+          try lag(of: .impressions, ["joiner"]), try lag(of: .actions, ["joiner"]), try lag(of: .examples, trainers),
+        ]
+        state.isOpen = lags.allSatisfy { $0 <= Replay.leadBytes }
+      } catch {}
       return state.isOpen
     }
   }
 
-  private func lag(of sinks: [any RecordSink], _ stream: StreamLocation.Stream) -> UInt64 {
+  /// How far the slowest of the consumers is behind, over all partitions.
+  private func lag(of stream: StreamLocation.Stream, _ consumers: [String]) throws(StreamError) -> UInt64 {
+    let carrier = streams[stream]
     var lag: UInt64 = 0
-    for (partition, sink) in sinks.enumerated() {
-      let directory = StreamLocation(root: root, stream: stream, partition: partition).directory
-      let processed = (try? JournalConsumers.read(directory: directory))?["joiner"]?.processed ?? 0
-      lag += sink.end.low - min(sink.end.low, processed)
-    }
-    return lag
-  }
-
-  private var exampleLag: UInt64 {
-    var lag: UInt64 = 0
-    for partition in 0..<examplePartitions {
-      let directory = StreamLocation(root: root, stream: .examples, partition: partition).directory
-      guard let end = (try? JournalReader.bounds(directory: directory))?.upperBound,
-        let positions = try? JournalConsumers.read(directory: directory)
-      else { continue }
-      let slowest = consumers.map { positions[$0]?.processed ?? 0 }.min() ?? end
-      lag += end - min(end, slowest)
+    for partition in 0..<(streams.partitions[stream] ?? 0) {
+      guard let end = try carrier.end(partition: partition) else { continue }
+      let places = try carrier.consumers(partition: partition)
+      let slowest = consumers.map { places[$0]?.processed ?? .start }.min() ?? end
+      lag += carrier.bytes(from: slowest, to: end)
     }
     return lag
   }

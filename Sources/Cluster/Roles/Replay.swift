@@ -3,7 +3,6 @@
 internal import Base
 internal import Foundation
 internal import Joining
-internal import Journal
 internal import Serving
 public import Streams
 internal import Syncing
@@ -42,6 +41,7 @@ public enum Replay {
 final class ReplaySession {
   private let configuration: ClusterConfiguration
   private let plan: ClusterPlan
+  private let streams: ClusterStreams
   private let paths: StatePaths
   private let endpoints: Endpoints
   private let isCancelled: @Sendable () -> Bool
@@ -65,6 +65,7 @@ final class ReplaySession {
     self.paths = paths
     self.isCancelled = isCancelled
     plan = try ClusterPlan(configuration)
+    streams = ClusterStreams(configuration, root: paths.root)
     let endpoints = Endpoints(configuration, socketDirectory: paths.socketDirectory)
     self.endpoints = endpoints
     let context = LinkContext(try ClusterKeys(configuration, paths).security(of: ClusterKeys.operatorName))
@@ -104,12 +105,12 @@ final class ReplaySession {
     options.largestWindowMilliseconds = schema.tasks.map(\.windowMilliseconds).max() ?? 0
     // While predictions are asked, chunks are small: an impression is scored by a model that saw those just before it.
     options.chunkEvents = predictedShare > 0 ? 128 : 512
-    let impressions = try sinks(.impressions, configuration.streams.impressions.partitions)
-    let actions = try sinks(.actions, configuration.streams.actions.partitions)
+    let impressions = try streams.sinks(.impressions, shouldStop: isCancelled)
+    let actions = try streams.sinks(.actions, shouldStop: isCancelled)
     var replayer = EventReplayer(options: options, impressions: impressions, actions: actions)
     let client = predictedShare > 0 ? predictionClient(schema) : nil
     let vectors = try plan.upstream == nil ? nil : UserVectorFiller(configuration, endpoints, context)
-    let gate = BacklogGate(configuration, root: paths.root, models: plan.models.map(\.settings.name))
+    let gate = BacklogGate(streams, models: plan.models.map(\.settings.name))
     began = Clocks.monotonic()
     let board = board
     progress = try replayer.run(
@@ -118,7 +119,7 @@ final class ReplaySession {
         let times = schema.hasStreamFeatures ? chunk.map(\.time) : []
         return client?.predict(chunk.map(\.features), times: times) ?? chunk.map { _ in nil }
       },
-      mayContinue: { gate.isOpen(impressions: impressions, actions: actions) }, isCancelled: isCancelled,
+      mayContinue: { gate.isOpen }, isCancelled: isCancelled,
       report: { progress in
         var status = RoleStatus(RoleInstance(.player), state: .ready)
         status.counters[StatusKey.impressions] = Double(progress.impressions)
@@ -144,14 +145,6 @@ final class ReplaySession {
     FileHandle.standardError.write(Data(text.utf8))
   }
 
-  private func sinks(_ stream: StreamLocation.Stream, _ count: Int) throws -> [any RecordSink] {
-    var options = JournalOptions()
-    options.durable = configuration.cluster.durability == .epoch
-    return try count.indices.map {
-      try JournalSink(StreamLocation(root: paths.root, stream: stream, partition: $0), options: options)
-    }
-  }
-
   /// Asks this cluster's replicas as an application would; the first model answers.
   private func predictionClient(_ schema: EventSchema) -> PredictionClient {
     let replicas = configuration.replicas.count.indices.map { index in
@@ -174,12 +167,14 @@ final class ReplaySession {
   /// What is still on its way to the shards, in words; nil when nothing is.
   private func notYetQuiet() throws -> String? {
     for stream in [StreamLocation.Stream.impressions, .actions] {
-      let partitions =
-        stream == .impressions
-        ? configuration.streams.impressions.partitions : configuration.streams.actions.partitions
-      for partition in partitions.indices {
-        let left = try unread(stream, partition, by: "joiner")
-        if left > 0 { return "the joiner has \(left) bytes of \(stream.rawValue) to read" }
+      for partition in (streams.partitions[stream] ?? 0).indices {
+        do throws(StreamError) {
+          let left = try streams[stream].backlog(partition: partition, of: "joiner") ?? 0
+          if left > 0 { return "the joiner has \(left) bytes of \(stream.rawValue) to read" }
+        } catch {
+          guard error.isForNow else { throw error }
+          return "\(error)"
+        }
       }
     }
     // Joined, but perhaps not yet written: the joiner says what it emitted, and the stream says what it holds.
@@ -206,13 +201,6 @@ final class ReplaySession {
     // Passes over files are streams of their own.
     let stream = Hashing.xxh3(StreamLocation.Stream.examples.rawValue)
     return status.chains.filter { $0.consumer == consumer && $0.stream == stream }.reduce(0) { $0 + $1.examples }
-  }
-
-  private func unread(_ stream: StreamLocation.Stream, _ partition: Int, by consumer: String) throws -> UInt64 {
-    let directory = StreamLocation(root: paths.root, stream: stream, partition: partition).directory
-    guard let bounds = try? JournalReader.bounds(directory: directory) else { return 0 }
-    let processed = try JournalConsumers.read(directory: directory)[consumer]?.processed ?? 0
-    return bounds.upperBound - min(processed, bounds.upperBound)
   }
 
   private func notYetShipped() throws -> String? {

@@ -1,9 +1,8 @@
-// The ingest: HTTP in, journals out. Main posts the status and waits for the end; the ingest has threads of its own.
+// The ingest: HTTP and ZeroMQ in, streams out. Main posts the status and waits for the end; the ingest has threads of its own.
 
 internal import Base
 internal import Foundation
 internal import Ingesting
-internal import Journal
 internal import Streams
 internal import Synchronization
 
@@ -15,41 +14,38 @@ extension RoleProcess {
     var options = IngestOptions(schema: configuration.eventSchema, port: port)
     options.partitions = configuration.streams.impressions.partitions
     options.http.host = settings.host
+    options.endpoint = endpoints.ingest
+    options.security = security
     options.bodyByteLimit = settings.bodyBytes
     options.window = settings.window
     options.allowedSkew = settings.allowedSkew
     options.latenessMilliseconds = configuration.joiner.allowedLateness.milliseconds
-    let backlog = IngestBacklog(configuration, root: paths.root)
-    let isDurable = configuration.cluster.durability == .epoch
+    let streams = ClusterStreams(configuration, root: paths.root)
+    let backlog = IngestBacklog(configuration, streams)
+    let stopping = Mailbox<Void>(bound: 1)
+    StopSignal.onSignal { stopping.close() }
     let server = try IngestServer(options: options, logger: logger, backlog: { backlog.problem }) {
-      [paths, directory, options] () throws(StreamError) -> IngestSinks in
-      var journal = JournalOptions()
-      journal.durable = isDurable
-      var sinks: [(sink: JournalSink, location: StreamLocation)] = []
-      for stream in [StreamLocation.Stream.impressions, .actions] {
-        for partition in 0..<options.partitions {
-          let location = StreamLocation(root: paths.root, stream: stream, partition: partition)
-          sinks.append((try JournalSink(location, options: journal), location))
-        }
-      }
-      let all = sinks
+      [directory] () throws(StreamError) -> IngestSinks in
+      let shouldStop: @Sendable () -> Bool = { stopping.isClosed }
+      let impressions = try streams.sinks(.impressions, shouldStop: shouldStop, report: backlog.tell)
+      let actions = try streams.sinks(.actions, shouldStop: shouldStop, report: backlog.tell)
       return IngestSinks(
-        impressions: sinks.prefix(options.partitions).map(\.sink),
-        actions: sinks.suffix(options.partitions).map(\.sink), rejectedPath: "\(directory)/rejected.jsonl",
+        impressions: impressions, actions: actions, rejectedPath: "\(directory)/rejected.jsonl",
         rejectedByteLimit: settings.rejectedBytes
       ) {
         // What the joiner will not ask for again; a failure is met again at the next append.
-        for (sink, location) in all {
-          guard let safe = try? JournalConsumers.read(directory: location.directory)["joiner"]?.safe else { continue }
-          try? sink.deleteRecords(before: Position(low: safe))
+        for (stream, sinks) in [(StreamLocation.Stream.impressions, impressions), (.actions, actions)] {
+          for (partition, sink) in sinks.enumerated() {
+            var sink = sink
+            guard let safe = try? streams[stream].consumers(partition: partition)["joiner"]?.safe else { continue }
+            try? sink.deleteRecords(before: safe, keeping: 0)
+          }
         }
       }
     }
     logger.info("listens", metadata: ["host": "\(settings.host)", "port": "\(server.port)"])
-    let asked = Mailbox<Void>(bound: 1)
-    StopSignal.onSignal { asked.close() }
-    while !asked.isClosed, server.failure == nil {
-      _ = asked.waitAll(timeout: .milliseconds(500))
+    while !stopping.isClosed, server.failure == nil {
+      _ = stopping.waitAll(timeout: .milliseconds(500))
       board.post(status(server.counters, problem: backlog.problem, board))
     }
     server.stop()
@@ -70,36 +66,41 @@ extension RoleProcess {
   }
 }
 
-/// Whether the joiner is too far behind for more events; looks at its positions a few times a second.
+/// Whether there is a reason to take no events: the joiner is too far behind, or a stream's server is away. Looks at the
+/// joiner's positions a few times a second.
 private final class IngestBacklog: Sendable {
-  private let locations: [StreamLocation]
+  private let streams: ClusterStreams
   private let limit: UInt64
   private let state = Mutex<(next: Int64, problem: String?)>((0, nil))
+  private let trouble = Mutex<String?>(nil)
 
-  init(_ configuration: ClusterConfiguration, root: String) {
+  init(_ configuration: ClusterConfiguration, _ streams: ClusterStreams) {
     limit = UInt64(configuration.joiner.backlogBytes)
-    locations = [StreamLocation.Stream.impressions, .actions].flatMap { stream in
-      (0..<configuration.streams.impressions.partitions).map {
-        StreamLocation(root: root, stream: stream, partition: $0)
-      }
-    }
+    self.streams = streams
   }
 
+  /// Notes what the writer waits for.
+  func tell(_ problem: String?) { trouble.withLock { $0 = problem } }
+
   var problem: String? {
-    state.withLock { state in
+    if let waiting = trouble.withLock({ $0 }) { return waiting }
+    return state.withLock { state in
       let now = Clocks.monotonic()
       guard now >= state.next else { return state.problem }
       state.next = now + 200_000_000
-      state.problem = locations.lazy.compactMap(self.problem).first
+      state.problem = [StreamLocation.Stream.impressions, .actions].lazy.compactMap(self.problem).first
       return state.problem
     }
   }
 
-  private func problem(of location: StreamLocation) -> String? {
-    guard let end = (try? JournalReader.bounds(directory: location.directory))?.upperBound else { return nil }
-    let processed = (try? JournalConsumers.read(directory: location.directory))?["joiner"]?.processed ?? 0
-    let behind = end - min(end, processed)
-    guard behind > limit else { return nil }
-    return "the joiner is \(behind >> 20) MiB of \(location) behind; the limit is \(limit >> 20) MiB"
+  private func problem(of stream: StreamLocation.Stream) -> String? {
+    for partition in 0..<(streams.partitions[stream] ?? 0) {
+      // What cannot be asked is met by the writer.
+      guard let behind = try? streams[stream].backlog(partition: partition, of: "joiner"), behind > limit else {
+        continue
+      }
+      return "the joiner is \(behind >> 20) MiB of \(stream.rawValue)/\(partition) behind; the limit is \(limit >> 20) MiB"
+    }
+    return nil
   }
 }

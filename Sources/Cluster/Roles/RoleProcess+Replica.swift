@@ -22,7 +22,7 @@ extension RoleProcess {
   private func follow(
     into shared: SharedStreamFeatures, _ status: borrowing Mutex<FeatureStatus>, until isStopped: () -> Bool
   ) {
-    let streams = JournalJoinerStreams(root: paths.root, consumer: "\(instance)")
+    let streams = ClusterStreams(plan.configuration, root: paths.root).joiner(consumer: "\(instance)")
     let joiner = paths.directory(RoleInstance(.joiner))
     var follower: StreamFeatureFollower?
     while !isStopped() {

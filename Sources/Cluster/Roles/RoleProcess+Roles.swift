@@ -3,6 +3,7 @@
 internal import Base
 internal import CKernels
 internal import Embeddings
+internal import Glibc
 internal import Joining
 internal import Layers
 internal import Serving
@@ -60,11 +61,8 @@ extension RoleProcess {
     var options = JoinerOptions(rules: configuration.joinRules, stateDirectory: directory)
     options.checkpointInterval = configuration.joiner.checkpointEvery
     options.backlogLimit = UInt64(configuration.joiner.backlogBytes)
-    let isDurable = configuration.cluster.durability == .epoch
-    let streams = JournalJoinerStreams(
-      root: paths.root, durable: isDurable, keepBytes: UInt64(configuration.joiner.keepExamples))
-    let joiner = try Joiner(options, streams: streams)
     StopSignal.onSignal {}
+    guard let joiner = try openJoiner(options, board) else { return }
     try joiner.run(until: { StopSignal.wasSent }) { status in
       let waiting = status.waitsFor
       var report = RoleStatus(
@@ -90,6 +88,19 @@ extension RoleProcess {
     }
   }
 
+  /// The joiner, once the servers of its outputs are there; nil when it is to stop before.
+  private func openJoiner(_ options: JoinerOptions, _ board: StatusBoard) throws -> Joiner? {
+    let streams = ClusterStreams(plan.configuration, root: paths.root).joiner()
+    while !StopSignal.wasSent {
+      do throws(JoinerError) { return try Joiner(options, streams: streams) } catch {
+        guard case .stream(_, let cause) = error, cause.isForNow else { throw error }
+        board.post(RoleStatus(instance, state: .waiting, message: "\(error)"))
+        usleep(100_000)
+      }
+    }
+    return nil
+  }
+
   /// One thread per model; all of them share the process.
   func runTrainer(_ board: StatusBoard) throws {
     var trainers: [(name: String, trainer: Trainer)] = []
@@ -105,6 +116,11 @@ extension RoleProcess {
       options.rejectedDirectory = "\(directory)/rejected"
       options.security = security
       options.context = context
+      let examples = ClusterStreams(plan.configuration, root: paths.root)[.examples]
+      let consumer = "trainer-\(model.settings.name)"
+      options.source = { (partition: Int, position: Position) throws(StreamError) -> (any RecordSource)? in
+        try examples.source(partition: partition, consumer: consumer, from: position)
+      }
       trainers.append((model.settings.name, Trainer(options)))
     }
     let all = trainers.map(\.trainer)

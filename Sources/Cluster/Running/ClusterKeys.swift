@@ -40,21 +40,22 @@ public struct ClusterKeys: Sendable {
 
   /// Who speaks in this cluster.
   ///
-  /// The ingest and the joiner do not: they read and write streams.
+  /// The joiner does not, nor an ingest over HTTP alone: they read and write streams.
   public var names: [(name: String, role: PeerRole)] {
     configuration.instances.compactMap { instance in
-      Self.role(of: instance.role).map { (instance.directoryName, $0) }
+      role(of: instance.role).map { (instance.directoryName, $0) }
     } + [(Self.operatorName, .operator)]
   }
 
-  private static func role(of role: Role) -> PeerRole? {
+  private func role(of role: Role) -> PeerRole? {
     switch role {
     case .shard: .shard
     case .trainer: .trainer
     case .sync: .sync
     // It follows sync as replicas do.
     case .replica, .soap: .replica
-    case .ingest, .joiner: nil
+    case .ingest: configuration.ingest.zeromqPort == nil ? nil : .ingest
+    case .joiner: nil
     case .player, .supervisor: .operator
     }
   }
@@ -64,7 +65,7 @@ public struct ClusterKeys: Sendable {
   /// What a role needs to speak; nil when keys are not used, or it does not speak.
   /// - Throws: `ConfigurationError` that says which key is missing and how to make it.
   public func security(of instance: RoleInstance) throws(ConfigurationError) -> LinkSecurity? {
-    switch Self.role(of: instance.role) {
+    switch role(of: instance.role) {
     case nil: nil
     case .operator: try security(of: Self.operatorName)
     default: try security(of: instance.directoryName)

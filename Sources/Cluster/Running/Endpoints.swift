@@ -14,6 +14,8 @@ public struct Endpoints: Sendable, Equatable {
   private let replicaCount: Int
   private let soapCount: Int
   private let soapHost: String
+  /// Where the ingest takes events over ZeroMQ; nil when it does not.
+  public let ingest: String?
   private let soapPort: Int
   private let httpHost: String
   private let httpPort: Int
@@ -32,6 +34,8 @@ public struct Endpoints: Sendable, Equatable {
     replicaCount = configuration.replicas.count
     soapCount = configuration.soapCount
     soapHost = configuration.soap.host
+    let door = configuration.ingest.host
+    ingest = configuration.ingest.zeromqPort.map { "tcp://\(door.contains(":") ? "[\(door)]" : door):\($0)" }
     soapPort = configuration.soap.port
     httpHost = configuration.replicas.host
     httpPort = configuration.replicas.port
@@ -73,6 +77,7 @@ public struct Endpoints: Sendable, Equatable {
     var servers = [sync: RoleInstance(.sync).directoryName]
     for index in 0..<shardCount { servers[shard(index)] = RoleInstance(.shard, index).directoryName }
     for index in 0..<replicaCount { servers[replica(index)] = RoleInstance(.replica, index).directoryName }
+    if let ingest { servers[ingest] = RoleInstance(.ingest).directoryName }
     for index in 0..<soapCount { servers[soap(index)] = RoleInstance(.soap, index).directoryName }
     return servers
   }
@@ -122,6 +127,9 @@ public struct Endpoints: Sendable, Equatable {
       (configuration.soap.host, configuration.soap.port + index, "HTTP of soap \(index)", "soap.port")
     }
     if let port = configuration.ingest.port { ports.append((configuration.ingest.host, port, "ingest", "ingest.port")) }
+    if let port = configuration.ingest.zeromqPort {
+      ports.append((configuration.ingest.host, port, "ingest over ZeroMQ", "ingest.zeromqPort"))
+    }
     if configuration.cluster.transport == .tcp {
       ports += (0..<portCount(of: configuration)).map { offset in
         (configuration.cluster.host, configuration.cluster.basePort + offset, "messages", "cluster.basePort")

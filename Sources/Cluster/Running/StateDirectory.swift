@@ -193,6 +193,9 @@ extension ClusterConfiguration {
       "streams.impressions.partitions": "\(streams.impressions.partitions)",
       "streams.actions.partitions": "\(streams.actions.partitions)",
       "streams.examples.partitions": "\(streams.examples.partitions)",
+      "streams.impressions.carrier": streams.impressions.carrier.text,
+      "streams.actions.carrier": streams.actions.carrier.text,
+      "streams.examples.carrier": streams.examples.carrier.text,
       "features": features.map { "\($0.name):\($0.kind)" }.joined(separator: " "),
       "tasks": tasks.map(\.name).joined(separator: " "),
     ]
