@@ -173,7 +173,9 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(
       name: "EndToEndTests",
-      dependencies: ["Base", "Cluster", "Layers", "Serving", "Sharding", "Streams", "Syncing", "Wire", "guira"],
+      dependencies: [
+        "Base", "Cluster", "Layers", "RedisTesting", "Serving", "Sharding", "Streams", "Syncing", "Wire", "guira",
+      ],
       swiftSettings: testSettings),
     .testTarget(
       name: "ChaosTests",

@@ -2,8 +2,8 @@
 
 /// A 128-bit position in one partition of a stream: ordered, not dense.
 ///
-/// A record's position is that of its end, so "applied up to p" includes the record at p. Journals use (0, byte offset),
-/// Kafka (0, offset + 1), Redis streams (milliseconds, sequence).
+/// A record's position is that of its end, so "applied up to p" includes the record at p. Journals and
+/// Redis streams use (0, bytes so far), Kafka (0, offset + 1).
 public struct Position: Comparable, Hashable, Sendable, BitwiseCopyable, CustomStringConvertible {
   /// The more significant half.
   public var high: UInt64

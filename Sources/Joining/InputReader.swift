@@ -21,12 +21,17 @@ struct InputReader {
 
   var isOpen: Bool { source != nil }
 
+  /// Up to where the source was read; all of its records have been handed out, and a carrier may have passed over others.
+  var position: Position? { source?.position }
+
   /// Opens the source when it is there; to be called again when not.
   mutating func open(from position: Position) throws(JoinerError) {
     guard source == nil else { return }
     do throws(StreamError) {
-      source = try streams.source(input, from: position)
-      endAtStart = try source?.end()
+      // A source counts as open when its end is known: a restart waits for that place to be passed.
+      var opened = try streams.source(input, from: position)
+      endAtStart = try opened?.end()
+      source = opened
     } catch {
       throw .stream(name: input.description, error)
     }

@@ -276,11 +276,11 @@ public final class Joiner {
       let position = core.position(of: inputs[index].input)
       try inputs[index].open(from: position)
       try inputs[index].lookAtEnd()
-      try inputs[index].commit(processed: position, safe: checkpointPositions[index])
+      try inputs[index].commit(processed: inputs[index].position ?? position, safe: checkpointPositions[index])
     }
     if isCatchingUp {
       let isPast = inputs.allSatisfy { reader in
-        if let end = reader.endAtStart { core.position(of: reader.input) >= end } else { false }
+        if let end = reader.endAtStart, let position = reader.position { position >= end } else { false }
       }
       if isPast && isDelivered {
         core.endWithholding()
@@ -309,7 +309,8 @@ public final class Joiner {
     checkpointPositions = positions
     for index in outputs.indices { outputs[index].checkpointed = outputs[index].synced }
     for index in inputs.indices {
-      try inputs[index].commit(processed: checkpointPositions[index], safe: checkpointPositions[index])
+      let processed = inputs[index].position ?? checkpointPositions[index]
+      try inputs[index].commit(processed: processed, safe: checkpointPositions[index])
     }
     checkpointBytes = content.count
     lastCheckpoint = Clocks.monotonic()

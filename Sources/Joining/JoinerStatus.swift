@@ -66,7 +66,8 @@ extension Joiner {
         JoinerStatus.Input(
           name: inputs[index].input.description, watermark: watermark == .min ? nil : watermark,
           behindMilliseconds: watermark == .min ? 0 : newest.distance(after: watermark),
-          unread: (inputs[index].end ?? .start).distance(from: core.position(of: inputs[index].input))))
+          unread: (inputs[index].end ?? .start).distance(
+            from: inputs[index].position ?? core.position(of: inputs[index].input))))
     }
     return JoinerStatus(
       counters: core.counters, pendingImpressions: core.pendingImpressions, pendingBytes: core.pendingPayloadBytes,

@@ -20,7 +20,8 @@ struct KafkaTopic: Sendable {
     for line in String(decoding: text, as: UTF8.self).split(whereSeparator: \.isNewline) where !line.hasPrefix("#") {
       guard let sign = line.firstIndex(of: "=") else { continue }
       let name = line[..<sign].filter { $0 != " " }
-      if !Self.reserved.contains(name) { properties[name] = String(line[line.index(after: sign)...].drop { $0 == " " }) }
+      guard !Self.reserved.contains(name) else { continue }
+      properties[name] = String(line[line.index(after: sign)...].drop { $0 == " " })
     }
     return properties
   }
@@ -29,8 +30,9 @@ struct KafkaTopic: Sendable {
 
   /// What a user's properties may not say: it would break a promise.
   static let reserved: Set<String> = [
-    "acks", "request.required.acks", "auto.offset.reset", "bootstrap.servers", "delivery.timeout.ms", "enable.auto.commit",
-    "enable.auto.offset.store", "enable.idempotence", "enable.partition.eof", "group.id", "max.in.flight",
+    "acks", "request.required.acks", "auto.offset.reset", "bootstrap.servers", "delivery.timeout.ms",
+    "enable.auto.commit", "enable.auto.offset.store", "enable.idempotence", "enable.partition.eof", "group.id",
+    "max.in.flight",
     "max.in.flight.requests.per.connection", "message.timeout.ms", "metadata.broker.list", "retries",
     "message.send.max.retries", "transactional.id",
   ]

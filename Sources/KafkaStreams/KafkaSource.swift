@@ -88,7 +88,8 @@ internal import Streams
     expected = offset + 1
     let writer = unsafe Self.generation(UnsafeRawBufferPointer(start: message.key, count: message.key_len))
     guard let writer else {
-      throw .server(stream: client.name, problem: "the record at offset \(offset) is not of guira: its key has no writer")
+      throw .server(
+        stream: client.name, problem: "the record at offset \(offset) is not of guira: its key names no writer")
     }
     let isInTime = writer >= generation
     generation = max(generation, writer)

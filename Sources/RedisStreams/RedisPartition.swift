@@ -56,7 +56,9 @@ struct RedisPartition: Sendable {
 struct RedisScript: Sendable {
   let text: String
 
-  /// Makes the caller the newest writer. Gives its generation and the end of the last record.
+  /// Makes the caller the newest writer.
+  ///
+  /// Gives its generation and the end of the last record.
   static let claim = RedisScript(
     text: """
       local generation = redis.call('HINCRBY', KEYS[1], 'generation', 1)
@@ -149,7 +151,8 @@ struct RedisPartitionLink: Sendable {
   }
 
   func unexpected(_ reply: RedisReply) -> StreamError {
-    .server(stream: "\(server), \(partition.name)", problem: "an answer of an unexpected kind: \(reply)".prefix(300).description)
+    .server(
+      stream: "\(server), \(partition.name)", problem: String("an answer of an unexpected kind: \(reply)".prefix(300)))
   }
 
   /// The end of the last record; nil before the first writer.

@@ -59,8 +59,8 @@ final class RedisSink: RecordSink {
       guard let found = settings[name], found != wanted else { continue }
       throw .server(
         stream: "\(link.server), \(link.partition.name)",
-        problem: "the server has `\(name) \(found)`, so its end would lose what it acknowledged: set `\(name) \(wanted)` "
-          + "there, or cluster.durability to none")
+        problem: "the server has `\(name) \(found)`, so its end would lose what it acknowledged: set "
+          + "`\(name) \(wanted)` there, or cluster.durability to none")
     }
   }
 

@@ -90,9 +90,12 @@ extension Result where Success == String, Failure == ErrorReply {
     let scratch = try Scratch()
     let (server, client) = try start(scratch)
     defer { server.stop() }
-    client.send(EventsRequest.encoded([], as: .protobuf, request: 9))
-    let empty = try #require(try client.receive())
-    #expect(empty.request == 9 && empty.answer.text?.hasPrefix(#"{"accepted":0,"#) == true)
+    // EventBatch { events { action { number: 17 name: "click" time: 1700000000000 } } }
+    let message: [UInt8] = [10, 18, 18, 16, 8, 17, 26, 5] + Array("click".utf8) + [32, 128, 208, 149, 255, 188, 49]
+    client.send(EventsRequest.encoded(message, as: .protobuf, request: 9))
+    let taken = try #require(try client.receive())
+    #expect(taken.request == 9 && taken.answer.text?.hasPrefix(#"{"accepted":1,"#) == true)
+    #expect(try events(scratch, .actions).count { !isWatermark($0) } == 1)
     client.send(EventsRequest.encoded([0xFF, 0xFF, 0xFF], as: .protobuf, request: 10))
     let refused = try #require(try client.receive())
     #expect(refused.request == 10 && refused.answer.refusal?.code == .malformed)
@@ -146,6 +149,39 @@ extension Result where Success == String, Failure == ErrorReply {
     #expect(seen.count == 1000 && accepted + busy == 1000)
     #expect(try impressions(scratch) == accepted)
     #expect(accepted > 0)
+  }
+
+  @Test func `with keys an application may bring events, and nobody else may`() throws {
+    let scratch = try Scratch()
+    let keys = "\(scratch.path)/keys"
+    try Files.makePrivateDirectory(keys)
+    var list = AllowList(comment: [])
+    for (name, role) in [("ingest-0", PeerRole.ingest), ("shop", .application), ("replica-0", .replica)] {
+      let key = try SecretKey.random()
+      try Files.writePrivate("\(keys)/\(name).secret", Array(LinkSecurity.secretFileText(key, of: name).utf8))
+      list.set(AllowList.Entry(name: name, role: role, key: key.publicKey))
+    }
+    try Files.replace("\(keys)/allowed", with: Array(list.text.utf8), durable: false)
+    func security(_ name: String, servers: [String: String] = [:]) throws -> LinkSecurity {
+      try LinkSecurity(
+        name: name, secretFile: "\(keys)/\(name).secret", allowListFile: "\(keys)/allowed", servers: servers)
+    }
+    let own = try security("ingest-0")
+    let server = try startIngest(scratch) {
+      $0.endpoint = "tcp://127.0.0.1:*"
+      $0.security = own
+    }
+    defer { server.stop() }
+    let endpoint = try #require(server.endpoint)
+    func client(_ name: String) throws -> Client {
+      try Client(endpoint, context: LinkContext(try security(name, servers: [endpoint: "ingest-0"])))
+    }
+    #expect(try client("shop").ask(impression(1))?.text?.hasPrefix(#"{"accepted":1,"#) == true)
+    #expect(try client("replica-0").ask(impression(2))?.refusal?.code == .forbidden)
+    let stranger = try Client(endpoint)
+    stranger.send(EventsRequest.encoded(Array(impression(3).utf8), request: 1))
+    #expect(try stranger.receive(patience: .seconds(1)) == nil)
+    #expect(try impressions(scratch) == 1)
   }
 
   @Test func `without keys it serves this machine alone`() throws {

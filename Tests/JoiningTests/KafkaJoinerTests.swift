@@ -136,7 +136,8 @@ private struct KafkaCluster {
     var places: [UInt64] = []
     for (round, fuse) in [3, 60, 140, 90].enumerated() {
       await #expect(processExitsWith: .signal(SIGKILL)) {
-        [root = scratch.path as String, brokers = brokers.brokers as String, round = round as Int, fuse = fuse as Int] in
+        [root = scratch.path as String, brokers = brokers.brokers as String, round = round as Int, fuse = fuse as Int]
+        in
         var cluster = KafkaCluster(root: root, brokers: brokers, Traffic(impressions: 200, seed: 31))
         cluster.options.syncInterval = .zero
         cluster.options.checkpointInterval = round % 2 == 0 ? .zero : .milliseconds(50)

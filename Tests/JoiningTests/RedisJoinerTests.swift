@@ -148,8 +148,10 @@ private func killSoon(microseconds: UInt32) {
       // By turns at its n-th write, and at any moment at all.
       let moment = round % 2 == 0 ? Int.random(in: 1...150, using: &random) : Int.random(in: 5...150, using: &random)
       await #expect(processExitsWith: .signal(SIGKILL)) {
-        [root = scratch.path as String, port = server.port as Int, impressions = impressions as Int,
-          round = round as Int, moment = moment as Int] in
+        [
+          root = scratch.path as String, port = server.port as Int, impressions = impressions as Int,
+          round = round as Int, moment = moment as Int
+        ] in
         var cluster = RedisCluster(
           root: root, port: port, prefix: "killed", Traffic(impressions: impressions, seed: 51))
         cluster.options.syncInterval = round % 4 < 2 ? .zero : .milliseconds(5)

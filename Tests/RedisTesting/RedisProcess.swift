@@ -44,10 +44,11 @@ public final class RedisProcess {
   public func start() throws {
     let process = Process()
     process.executableURL = URL(filePath: Self.path ?? "")
-    process.arguments = [
-      "--port", "\(port)", "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "always",
-      "--dir", directory, "--daemonize", "no",
-    ] + arguments
+    process.arguments =
+      [
+        "--port", "\(port)", "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "always",
+        "--dir", directory, "--daemonize", "no",
+      ] + arguments
     process.standardInput = FileHandle.nullDevice
     process.standardOutput = FileHandle.nullDevice
     process.standardError = FileHandle.nullDevice
@@ -85,4 +86,3 @@ public final class RedisProcess {
     return Int(UInt16(bigEndian: address.sin_port))
   }
 }
-

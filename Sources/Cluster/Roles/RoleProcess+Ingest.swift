@@ -66,8 +66,9 @@ extension RoleProcess {
   }
 }
 
-/// Whether there is a reason to take no events: the joiner is too far behind, or a stream's server is away. Looks at the
-/// joiner's positions a few times a second.
+/// Whether there is a reason to take no events: the joiner is too far behind, or a stream's server is away.
+///
+/// Looks at the joiner's positions a few times a second.
 private final class IngestBacklog: Sendable {
   private let streams: ClusterStreams
   private let limit: UInt64
@@ -99,7 +100,8 @@ private final class IngestBacklog: Sendable {
       guard let behind = try? streams[stream].backlog(partition: partition, of: "joiner"), behind > limit else {
         continue
       }
-      return "the joiner is \(behind >> 20) MiB of \(stream.rawValue)/\(partition) behind; the limit is \(limit >> 20) MiB"
+      let place = "\(stream.rawValue)/\(partition)"
+      return "the joiner is \(behind >> 20) MiB of \(place) behind; the limit is \(limit >> 20) MiB"
     }
     return nil
   }
