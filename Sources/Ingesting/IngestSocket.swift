@@ -1,10 +1,10 @@
 // ZeroMQ around the ingest: a ROUTER socket whose requests carry what a body over HTTP carries, and whose answers come when
 // the events are in the streams. Belongs to the thread "events", which parses; the writer hands answers back by mail.
 
-internal import Base
-public import Streams
+public import Base
+internal import Streams
 internal import Synchronization
-public import Wire
+internal import Wire
 
 /// A batch of events on its way to an ingest.
 public enum EventsRequest {

@@ -1,10 +1,14 @@
 // One output partition of a joiner: its sink, and what is in it behind the last checkpoint.
 
 internal import Base
+internal import Glibc
 internal import Streams
 
 /// Writes one output partition; belongs to the joiner's thread.
 struct OutputWriter {
+  /// How long a source may give nothing although there is something.
+  private static let patience: Int64 = 10_000_000_000
+
   let output: JoinOutput
   private let streams: any JoinerStreams
   private var sink: any RecordSink
@@ -43,14 +47,20 @@ struct OutputWriter {
     } catch {
       throw .stream(name: output.description, error)
     }
-    while true {
+    let deadline = Clocks.monotonic() + Self.patience
+    while source.position < sink.end {
       let record: StreamRecord?
       do throws(StreamError) {
         record = try source.next()
       } catch {
         throw .stream(name: output.description, error)
       }
-      guard let record else { break }
+      guard let record else {
+        // What comes over a network takes a moment.
+        guard Clocks.monotonic() < deadline else { break }
+        usleep(1000)
+        continue
+      }
       var reader = record.reader
       do throws(DecodeError) {
         try body(&reader)

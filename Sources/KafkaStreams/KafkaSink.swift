@@ -29,34 +29,34 @@ internal import Streams
     }
     self.client = client
     unsafe self.rkt = rkt
-    let last: UInt64
+    let last: (generation: UInt64, end: UInt64)
     do throws(StreamError) {
-      last = try Self.lastGeneration(topic, partition: partition, directory: directory)
+      last = try Self.lastRecord(topic, partition: partition, directory: directory)
     } catch {
       unsafe rd_kafka_topic_destroy(rkt)
       throw error
     }
     // The clock tells writers apart that had no time to write; what is in the log keeps a clock that was set back in step.
-    generation = max(last + 1, UInt64(clamping: Clocks.wall()))
+    generation = max(last.generation + 1, UInt64(clamping: Clocks.wall()))
     key = KafkaSource.key(generation)
+    client.deliveries.end = last.end
     var empty: [UInt8] = []
     try produce(&empty)
     try sync()
-    client.deliveries.end = max(client.deliveries.end, 1)
   }
 
   deinit { unsafe rd_kafka_topic_destroy(rkt) }
 
-  /// The generation of the last record, 0 when there is none.
-  private static func lastGeneration(
+  /// The generation of the last record, 0 when there is none, and where the partition ends.
+  private static func lastRecord(
     _ topic: KafkaTopic, partition: Int, directory: String
-  ) throws(StreamError) -> UInt64 {
+  ) throws(StreamError) -> (generation: UInt64, end: UInt64) {
     let asking = try KafkaClient.consumer(topic, partition: partition)
     guard let (low, high) = try asking.watermarks() else {
       throw .unavailable(
         server: topic.place, problem: "there is no partition \(partition): create the topic with more partitions")
     }
-    guard high > low else { return 0 }
+    guard high > low else { return (0, high) }
     let source = try KafkaSource(
       topic, partition: partition, consumer: "writer", from: Position(low: high), directory: directory)
     let deadline = Clocks.monotonic() + 5_000_000_000
@@ -66,7 +66,7 @@ internal import Streams
       }
       _ = try source.next(waiting: 100)
     }
-    return source.generation
+    return (source.generation, high)
   }
 
   var synced: Position { Position(low: client.deliveries.end) }

@@ -29,7 +29,7 @@ internal import Streams
     self.directory = directory
     self.position = position
     // The record before the first one wanted tells whose turn it was.
-    assign(position == .start ? RD_KAFKA_OFFSET_BEGINNING : Int64(clamping: position.low) - 1)
+    assign(position == .start ? Int64(RD_KAFKA_OFFSET_BEGINNING) : Int64(clamping: position.low) - 1)
   }
 
   private func assign(_ offset: Int64) {

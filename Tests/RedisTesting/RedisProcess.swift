@@ -23,6 +23,8 @@ public final class RedisProcess {
       print("*** SKIPPED: redis-server is not installed; what needs it was NOT tested ***")
       return nil
     }
+    // As every role does: a server that is gone is an error of the write.
+    signal(SIGPIPE, SIG_IGN)
     self.arguments = arguments
     port = try Self.freePort()
     var template = Array("/tmp/guira-redis-XXXXXX".utf8CString)
