@@ -96,7 +96,7 @@ internal import Streams
         unsafe rd_kafka_poll(client.handle, 0)
         return
       }
-      let code = unsafe rd_kafka_last_error()
+      let code = rd_kafka_last_error()
       guard code == RD_KAFKA_RESP_ERR__QUEUE_FULL else { throw client.error(code) }
       unsafe rd_kafka_poll(client.handle, 50)
       try check()

@@ -80,7 +80,7 @@ internal import Streams
 
   /// The record of a message; nil for one that is there for its generation only, or that came too late.
   private func take(_ message: rd_kafka_message_t) throws(StreamError) -> StreamRecord? {
-    let offset = UInt64(clamping: message.offset)
+    let offset = unsafe UInt64(clamping: message.offset)
     if let expected, offset != expected {
       if offset < expected { return nil }
       throw .gone(stream: client.name, wanted: Position(low: expected), first: Position(low: offset))
@@ -95,7 +95,7 @@ internal import Streams
     generation = max(generation, writer)
     guard offset >= position.low else { return nil }
     position = Position(low: offset + 1)
-    guard isInTime, message.len > 0, let payload = unsafe message.payload else { return nil }
+    guard isInTime, unsafe message.len > 0, let payload = unsafe message.payload else { return nil }
     let bytes = unsafe [UInt8](UnsafeRawBufferPointer(start: payload, count: message.len))
     return StreamRecord(position: position, reader: ByteReader(Blob(bytes)))
   }

@@ -85,7 +85,7 @@ extension ShardCore {
       let wish = try CheckpointRequest(decoding: &reader)
       try requestCheckpoint(wish, peer: peer, request: request)
       return nil
-    case .durable, .follow, .version, .publish, .versions, .pin, .resume, .rows, .embed:
+    case .durable, .follow, .version, .publish, .versions, .pin, .resume, .rows, .embed, .events:
       throw ErrorReply(.malformed, "a shard does not answer '\(header.opcode)'; ask sync or a replica")
     }
   }
