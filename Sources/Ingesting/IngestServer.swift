@@ -114,8 +114,9 @@ public final class IngestServer: Sendable {
     let opened = Mailbox<Result<String, LinkError>>(bound: 1)
     let thread = OwnedThread(named: "events") { [security = options.security] in
       do throws(LinkError) {
-        try socket.run(endpoint, security) { _ = opened.offer($0) }
+        try socket.run(endpoint, security) { _ = opened.offer(.success($0)) }
       } catch {
+        _ = opened.offer(.failure(error))
         state.linkFailure.withLock { $0 = error }
       }
     }

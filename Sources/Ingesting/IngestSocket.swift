@@ -54,22 +54,13 @@ final class IngestSocket: Sendable {
 
   /// Serves until `stop`, and until those who wait for the writer have their answer.
   ///
-  /// - Parameter opened: told where it serves, or why it cannot; called once.
-  func run(
-    _ endpoint: String, _ security: LinkSecurity?, opened: (Result<String, LinkError>) -> Void
-  ) throws(LinkError) {
-    let socket: Socket
-    do throws(LinkError) {
-      // What waits in the socket's own queue is bounded too: there is little of it, as we refuse at once.
-      socket = try Socket(
-        .router, context: LinkContext(security), receiveQueue: 64,
-        frameLimit: door.options.bodyByteLimit + Self.slack)
-      try socket.bind(endpoint)
-    } catch {
-      opened(.failure(error))
-      throw error
-    }
-    opened(.success(socket.endpoint))
+  /// - Parameter opened: told where it serves.
+  func run(_ endpoint: String, _ security: LinkSecurity?, opened: (String) -> Void) throws(LinkError) {
+    // What waits in the socket's own queue is bounded too: there is little of it, as we refuse at once.
+    let socket = try Socket(
+      .router, context: LinkContext(security), receiveQueue: 64, frameLimit: door.options.bodyByteLimit + Self.slack)
+    try socket.bind(endpoint)
+    opened(socket.endpoint)
     while !isStopping.load(ordering: .relaxed) {
       var received = 0
       while received < Self.batch, let (peer, message) = try socket.receive() {

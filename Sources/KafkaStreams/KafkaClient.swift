@@ -59,6 +59,8 @@ final class KafkaDeliveries {
 /// A client of a Kafka cluster.
 @safe final class KafkaClient {
   static let questionMilliseconds: Int32 = 1000
+  /// How long `sync` waits for reports before it says that they are not there.
+  static let reportMilliseconds: Int32 = 250
 
   let topic: KafkaTopic
   let partition: Int32
@@ -144,6 +146,14 @@ final class KafkaDeliveries {
       .server(stream: name, problem: Self.text(code))
     default: .unavailable(server: topic.place, problem: Self.text(code))
     }
+  }
+
+  /// The offset that the next record will have, as the last answer to a fetch said; nil before there was one.
+  var fetchedEnd: UInt64? {
+    var low: Int64 = -1
+    var high: Int64 = -1
+    let code = unsafe rd_kafka_get_watermark_offsets(handle, topic.name, partition, &low, &high)
+    return code == RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0 ? UInt64(high) : nil
   }
 
   /// The offset of the oldest record that is kept, and the one the next record will have; nil while nobody has made the

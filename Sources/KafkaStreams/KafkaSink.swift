@@ -42,7 +42,7 @@ internal import Streams
     client.deliveries.end = last.end
     var empty: [UInt8] = []
     try produce(&empty)
-    try sync()
+    try begin()
   }
 
   deinit { unsafe rd_kafka_topic_destroy(rkt) }
@@ -104,10 +104,20 @@ internal import Streams
     throw client.error(RD_KAFKA_RESP_ERR__QUEUE_FULL)
   }
 
+  /// Waits for the empty record; a producer takes a moment to introduce itself to the brokers.
+  private func begin() throws(StreamError) {
+    let deadline = Clocks.monotonic() + 5_000_000_000
+    while true {
+      do throws(StreamError) { return try sync() } catch {
+        guard error.isForNow, Clocks.monotonic() < deadline else { throw error }
+      }
+    }
+  }
+
   func sync() throws(StreamError) {
     try check()
     guard client.deliveries.outstanding > 0 else { return }
-    _ = unsafe rd_kafka_flush(client.handle, KafkaClient.questionMilliseconds)
+    _ = unsafe rd_kafka_flush(client.handle, KafkaClient.reportMilliseconds)
     try check()
     guard client.deliveries.outstanding == 0 else {
       throw .unavailable(

@@ -109,7 +109,10 @@ internal import Streams
     return unsafe key.reduce(0) { $0 << 8 | UInt64($1) }
   }
 
-  func end() throws(StreamError) -> Position { Position(low: try client.watermarks()?.high ?? 0) }
+  /// As of the last answer to a fetch, some hundredths of a second ago; the brokers are asked before there was one.
+  func end() throws(StreamError) -> Position {
+    Position(low: try client.fetchedEnd ?? client.watermarks()?.high ?? 0)
+  }
 
   func commit(processed: Position, safe: Position) throws(StreamError) {
     do throws(JournalError) {

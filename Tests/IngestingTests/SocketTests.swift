@@ -56,8 +56,8 @@ extension Result where Success == String, Failure == ErrorReply {
   }
 
   private func start(
-    _ scratch: Scratch, backlog: @escaping @Sendable () -> String? = { nil },
-    _ change: (inout IngestOptions) -> Void = { _ in }
+    _ scratch: Scratch, _ change: (inout IngestOptions) -> Void = { _ in },
+    backlog: @escaping @Sendable () -> String? = { nil }
   ) throws -> (server: IngestServer, client: Client) {
     let server = try startIngest(
       scratch,

@@ -113,14 +113,14 @@ private struct KafkaCluster {
     try cluster.writeAll()
     let joiner = try Joiner(cluster.options, streams: cluster.streams)
     joiner.readBatchLimit = 8
-    for round in 0..<6 {
+    for round in 0..<3 {
       brokers.inject([.notLeader, .timedOut, .notEnoughReplicas], into: .produce)
       brokers.inject([.notLeader, .timedOut], into: .fetch)
       brokers.inject([.notLeader], into: .offsets)
       brokers.set(1 + round % 3, up: false)
-      for _ in 0..<20 { _ = try joiner.step() }
+      for _ in 0..<12 { _ = try joiner.step() }
       brokers.set(1 + round % 3, up: true)
-      for _ in 0..<20 { _ = try joiner.step() }
+      for _ in 0..<12 { _ = try joiner.step() }
     }
     try cluster.finish(joiner)
     try cluster.check()

@@ -216,14 +216,14 @@ private func texts(
       try sink.sync()
     }
     var source = try #require(try carrier.source(partition: 0, consumer: "x", from: Position(low: 2)))
-    var error: StreamError?
+    var refusal: StreamError?
     let deadline = Clocks.monotonic() + 20_000_000_000
-    while error == nil, Clocks.monotonic() < deadline {
-      do throws(StreamError) { _ = try source.next() } catch { error = error.isForNow ? nil : error }
+    while refusal == nil, Clocks.monotonic() < deadline {
+      do throws(StreamError) { _ = try source.next() } catch { refusal = error.isForNow ? nil : error }
       usleep(1000)
     }
-    guard case .gone(_, Position(low: 2), let oldest)? = error else {
-      Issue.record("\(String(describing: error))")
+    guard case .gone(_, Position(low: 2), let oldest)? = refusal else {
+      Issue.record("\(String(describing: refusal))")
       return
     }
     #expect(oldest > Position(low: 2))

@@ -38,7 +38,7 @@ import Wire
     #expect(fault(good + "trainer-1 trainer \(keys[0])") == "line 2: the key of trainer-1 is there twice")
     #expect(
       fault("a king \(keys[0])")
-        == "line 1: 'king' is not a role; use one of: trainer, sync, operator, replica, shard, application")
+        == "line 1: 'king' is not a role; use one of: trainer, sync, operator, replica, shard, application, ingest")
     #expect(fault("a/b trainer \(keys[0])") == "line 1: 'a/b' is not a name such as trainer-0")
     for key in ["short", String(repeating: "~", count: 40), String(repeating: "#", count: 40), "\(keys[0])0"] {
       #expect(fault("a trainer \(key)") == "line 1: the key of a is not a public key: 40 characters of Z85")
