@@ -84,14 +84,18 @@ struct BatchParser: ~Copyable {
   mutating func parse(protobuf body: [UInt8], arrival: Milliseconds) throws(ProtobufFault) -> IngestBatch {
     protobuf.latestTime = arrival + options.allowedSkew.milliseconds
     var batch = IngestBatch()
+    guard ProtobufEventParser.count(body, limit: options.eventLimit) <= options.eventLimit else {
+      batch.isTooLong = true
+      return batch
+    }
     var events: [Event] = []
     try protobuf.parse(body) { result in
       switch result {
       case .success(let event): events.append(event)
-      case .failure(let fault): batch.refused.append(RefusedLine(fault: fault, text: []))
+      case .failure(let refusal):
+        batch.refused.append(RefusedLine(fault: refusal.fault, text: Array(refusal.text.prefix(Self.textLimit))))
       }
     }
-    batch.isTooLong = events.count + batch.refused.count > options.eventLimit
     var writer = ByteWriter(capacity: 2 * body.count + 64)
     for event in events { add(event, arrival: arrival, to: &batch, &writer) }
     batch.bytes = writer.finish().array

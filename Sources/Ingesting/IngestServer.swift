@@ -110,11 +110,11 @@ public final class IngestServer: Sendable {
     _ options: IngestOptions, _ door: IngestDoor, _ state: IngestState
   ) throws(LinkError) -> (String?, IngestSocket?, OwnedThread?) {
     guard let endpoint = options.endpoint else { return (nil, nil, nil) }
-    let socket = IngestSocket(door)
+    let socket = IngestSocket(door, endpoint, options.security)
     let opened = Mailbox<Result<String, LinkError>>(bound: 1)
-    let thread = OwnedThread(named: "events") { [security = options.security] in
+    let thread = OwnedThread(named: "events") {
       do throws(LinkError) {
-        try socket.run(endpoint, security) { _ = opened.offer(.success($0)) }
+        try socket.run { _ = opened.offer(.success($0)) }
       } catch {
         _ = opened.offer(.failure(error))
         state.linkFailure.withLock { $0 = error }
@@ -133,6 +133,9 @@ public final class IngestServer: Sendable {
 
   /// What it has done.
   public var counters: IngestCounters { state.counters.now }
+
+  /// Who was refused over ZeroMQ, by the names that status shows.
+  public var refused: [String: UInt64] { socket?.refused ?? [:] }
 
   /// Why it can go on no more; nil while it can.
   public var failure: IngestError? {

@@ -48,10 +48,13 @@ public final class QuestionServer: Sendable {
   public func run() throws {
     let reader = RowReader(store)
     var digests = Digests()
-    try server.run(waking: [digests.results.descriptor]) { socket in
-      if digests.isBusy { settle(&digests, socket) }
-      return !digests.isBusy
-    } answer: { header, body, peer in
+    try server.run(
+      waking: [digests.results.descriptor],
+      settle: { socket in
+        if digests.isBusy { settle(&digests, socket) }
+        return !digests.isBusy
+      }
+    ) { header, body, peer in
       switch header.opcode {
       case .rows: return try rows(RowsRequest(decoding: &body), header.request, reader)
       case .digest:

@@ -76,8 +76,10 @@ public enum StreamError: Error, Equatable, Sendable, CustomStringConvertible {
 
   /// Whether the same call may succeed a little later, with nothing lost meanwhile.
   public var isForNow: Bool {
-    if case .unavailable = self { return true }
-    return false
+    switch self {
+    case .unavailable, .journal(.diskFull): true
+    default: false
+    }
   }
 
   private static func list(_ names: [String], empty: String) -> String {

@@ -9,6 +9,8 @@ internal import Synchronization
 public final class AnsweringServer: Sendable {
   private let endpoint: String
   private let security: LinkSecurity?
+  private let receiveQueue: Int
+  private let frameLimit: Int
   private let forbidden = Atomic<UInt64>(0)
   private let refusals = Mutex(LinkRefusals())
   private let isStopping = Atomic<Bool>(false)
@@ -19,9 +21,17 @@ public final class AnsweringServer: Sendable {
   private static let patience: Int64 = 50_000
 
   /// A server that is not running yet.
-  public init(endpoint: String, security: LinkSecurity?) {
+  ///
+  /// - Parameters:
+  ///   - receiveQueue: messages of one peer that may wait to be received.
+  ///   - frameLimit: the longest message taken.
+  public init(
+    endpoint: String, security: LinkSecurity?, receiveQueue: Int = 10_000, frameLimit: Int = WireProtocol.frameLimit
+  ) {
     self.endpoint = endpoint
     self.security = security
+    self.receiveQueue = receiveQueue
+    self.frameLimit = frameLimit
   }
 
   /// Asks `run` to return.
@@ -41,16 +51,20 @@ public final class AnsweringServer: Sendable {
   ///
   /// - Parameters:
   ///   - descriptors: what else wakes the thread.
+  ///   - opened: told where it serves.
   ///   - settle: called between questions, to send what came later; false when the thread should rather sleep than look
   ///     for the next question.
   ///   - answer: what to answer; nil when the answer comes later. What it throws is the answer: an `ErrorReply` as it
   ///     is, anything else as malformed.
   public func run(
-    waking descriptors: [Int32] = [], settle: (borrowing Socket) -> Bool = { _ in true },
+    waking descriptors: [Int32] = [], opened: (String) -> Void = { _ in },
+    settle: (borrowing Socket) -> Bool = { _ in true },
     answer: (_ header: MessageHeader, _ body: inout ByteReader, _ peer: PeerID) throws -> Blob?
-  ) throws {
-    let socket = try Socket(.router, context: LinkContext(security))
+  ) throws(LinkError) {
+    let socket = try Socket(
+      .router, context: LinkContext(security), receiveQueue: receiveQueue, frameLimit: frameLimit)
     try socket.bind(endpoint)
+    opened(socket.endpoint)
     var answers: [(peer: PeerID, message: Blob)] = []
     var lastQuestion: Int64 = 0
     while !isStopping.load(ordering: .relaxed) {
@@ -73,6 +87,7 @@ public final class AnsweringServer: Sendable {
       refusals.withLock { $0 = refused }
       socket.wait(descriptors: descriptors, timeout: .milliseconds(50))
     }
+    _ = settle(socket)
   }
 
   private func reply(

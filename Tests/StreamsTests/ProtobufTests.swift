@@ -40,10 +40,10 @@ import Testing
     return writer.finish().array
   }
 
-  private func read(_ events: [Guira_V1_Event]) throws -> [Result<Event, EventFault>] {
+  private func read(_ events: [Guira_V1_Event]) throws -> [Result<Event, ProtobufRefusal>] {
     let batch = Guira_V1_EventBatch.with { $0.events = events }
     var parser = ProtobufEventParser(schema: Self.schema)
-    var results: [Result<Event, EventFault>] = []
+    var results: [Result<Event, ProtobufRefusal>] = []
     try parser.parse(try batch.serializedBytes()) { results.append($0) }
     return results
   }
@@ -89,7 +89,7 @@ import Testing
     let codes = results.map { result in
       switch result {
       case .success: "taken"
-      case .failure(let fault): "\(fault.line) \(fault.reason.code)"
+      case .failure(let refusal): "\(refusal.fault.line) \(refusal.fault.reason.code)"
       }
     }
     #expect(
@@ -97,6 +97,27 @@ import Testing
         "1 unknown_feature", "2 too_many_ids", "3 absurd_time", "4 wrong_type", "5 wrong_type", "6 missing_field",
         "7 missing_field", "8 unknown_field", "taken", "10 wrong_type", "11 wrong_type",
       ])
+  }
+
+  @Test func `a refused event can be read as JSON`() throws {
+    guard case .failure(let refusal) = try read([impression([feature("usr", [1])])])[0] else {
+      Issue.record("it was taken")
+      return
+    }
+    let text = String(decoding: refusal.text, as: UTF8.self)
+    #expect(text.contains("abc") && text.contains("usr"), "\(text)")
+  }
+
+  @Test func `events are counted without decoding them`() throws {
+    let three = Guira_V1_EventBatch.with { $0.events = (0..<3).map { _ in impression([feature("user_id", [1])]) } }
+    let bytes: [UInt8] = try three.serializedBytes()
+    #expect(ProtobufEventParser.count(bytes, limit: 10) == 3)
+    #expect(ProtobufEventParser.count(bytes, limit: 1) == 2)
+    // Two bytes an event; fields of other numbers do not count, and what is malformed ends the count.
+    #expect(ProtobufEventParser.count((0..<1000).flatMap { _ in [0x0A, 0] as [UInt8] }, limit: 5000) == 1000)
+    #expect(ProtobufEventParser.count([0x12, 0, 0x08, 0x80, 1, 0x0A, 0, 0x0D, 1, 2, 3, 4, 0x0A, 0], limit: 9) == 2)
+    #expect(ProtobufEventParser.count([0x0A, 0, 0x0A, 0xFF], limit: 9) == 1)
+    #expect(ProtobufEventParser.count([UInt8](repeating: 0xFF, count: 40), limit: 9) == 0)
   }
 
   @Test func `bytes that are no batch are refused whole, and none trap`() throws {

@@ -46,13 +46,15 @@ extension RoleProcess {
     logger.info("listens", metadata: ["host": "\(settings.host)", "port": "\(server.port)"])
     while !stopping.isClosed, server.failure == nil {
       _ = stopping.waitAll(timeout: .milliseconds(500))
-      board.post(status(server.counters, problem: backlog.problem, board))
+      board.post(status(server.counters, server.refused, problem: backlog.problem, board))
     }
     server.stop()
     if let failure = server.failure { throw failure }
   }
 
-  private func status(_ counters: IngestCounters, problem: String?, _ board: StatusBoard) -> RoleStatus {
+  private func status(
+    _ counters: IngestCounters, _ refused: [String: UInt64], problem: String?, _ board: StatusBoard
+  ) -> RoleStatus {
     var report = RoleStatus(
       instance, state: StopSignal.wasSent ? .stopping : problem == nil ? .ready : .waiting, message: problem ?? "")
     report.counters[StatusKey.impressions] = Double(counters.impressions)
@@ -60,6 +62,7 @@ extension RoleProcess {
     report.counters["actions"] = Double(counters.actions)
     report.counters["repeatedEvents"] = Double(counters.repeated)
     report.counters["refusedEvents"] = Double(counters.allRefused)
+    for (name, count) in refused { report.counters[name] = Double(count) }
     report.counters["notSetAside"] = Double(counters.notSetAside)
     report.counters["watermarkSeconds"] = Double(counters.watermark) / 1000
     return report

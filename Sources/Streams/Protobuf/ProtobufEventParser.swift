@@ -10,6 +10,14 @@ public struct ProtobufFault: Error, Equatable, Sendable, CustomStringConvertible
   public let description: String
 }
 
+/// An event of a body that was refused.
+public struct ProtobufRefusal: Error, Equatable, Sendable {
+  /// Its number, from 1, and the reason.
+  public var fault: EventFault
+  /// The event as JSON, as protobuf writes it; empty when there is none.
+  public var text: [UInt8]
+}
+
 /// Turns protobuf batches into events of one schema.
 public struct ProtobufEventParser: Sendable {
   private let schema: EventSchema
@@ -41,7 +49,7 @@ public struct ProtobufEventParser: Sendable {
   /// - Parameter each: called with each event, or with why it is refused; `line` is its number, from 1.
   /// - Throws: `ProtobufFault` when the body is no such message; nothing was read then.
   public mutating func parse(
-    _ body: [UInt8], each: (Result<Event, EventFault>) -> Void
+    _ body: [UInt8], each: (Result<Event, ProtobufRefusal>) -> Void
   ) throws(ProtobufFault) {
     let batch: Guira_V1_EventBatch
     do {
@@ -53,9 +61,44 @@ public struct ProtobufEventParser: Sendable {
       do throws(EventFault.Reason) {
         each(.success(try event(message)))
       } catch {
-        each(.failure(EventFault(line: index + 1, reason: error)))
+        let text = try? message.jsonUTF8Bytes() as [UInt8]
+        each(.failure(ProtobufRefusal(fault: EventFault(line: index + 1, reason: error), text: text ?? [])))
       }
     }
+  }
+
+  /// How many events a body has, up to one more than `limit`, looking at their lengths alone.
+  ///
+  /// Decoding makes a hundred bytes of two, so a body is counted first. What is malformed ends the count: `parse` tells of it.
+  public static func count(_ body: [UInt8], limit: Int) -> Int {
+    var reader = ByteReader(Blob(body))
+    func varint() throws(DecodeError) -> UInt64 {
+      var value: UInt64 = 0
+      for shift in stride(from: 0 as UInt64, to: 64, by: 7) {
+        let byte = try reader.read(UInt8.self)
+        value |= UInt64(byte & 0x7F) << shift
+        if byte < 0x80 { return value }
+      }
+      throw .invalid(field: "varint", value: "more than ten bytes", expected: "at most ten")
+    }
+    var count = 0
+    while reader.remaining > 0, count <= limit {
+      do throws(DecodeError) {
+        let tag = try varint()
+        switch tag & 7 {
+        case 0: _ = try varint()
+        case 1: _ = try reader.sub(count: 8)
+        case 2:
+          let length = try varint()
+          guard length <= UInt64(reader.remaining) else { return count }
+          _ = try reader.sub(count: Int(length))
+          if tag >> 3 == 1 { count += 1 }
+        case 5: _ = try reader.sub(count: 4)
+        default: return count
+        }
+      } catch { return count }
+    }
+    return count
   }
 
   private mutating func event(_ message: Guira_V1_Event) throws(EventFault.Reason) -> Event {
