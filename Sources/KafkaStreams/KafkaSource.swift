@@ -111,7 +111,8 @@ internal import Streams
 
   /// As of the last answer to a fetch, some hundredths of a second ago; the brokers are asked before there was one.
   func end() throws(StreamError) -> Position {
-    Position(low: try client.fetchedEnd ?? client.watermarks()?.high ?? 0)
+    if let end = client.fetchedEnd { return Position(low: end) }
+    return Position(low: try client.watermarks()?.high ?? 0)
   }
 
   func commit(processed: Position, safe: Position) throws(StreamError) {
