@@ -5,7 +5,7 @@ SWIFT ?= swift
 ARCH ?=
 IMPORTS = --explicit-target-dependency-import-check error
 RELEASE = -c release $(ARCH) $(IMPORTS)
-PACKAGES = libzmq3-dev libsnappy-dev libxxhash-dev libsimdjson-dev libopenblas-dev libhiredis-dev redis-server curl
+PACKAGES = libzmq3-dev libsnappy-dev libxxhash-dev libsimdjson-dev libopenblas-dev libhiredis-dev librocksdb-dev redis-server curl
 FORMAT = $(SWIFT) format
 STYLE = --configuration .ci/swift-format.json -r Sources Tests Package.swift
 # What `make chaos` does: how many faults, on which dataset (synthetic traffic when empty), with which seed.

@@ -50,6 +50,7 @@ let package = Package(
     .systemLibrary(name: "CSnappy"),
     .systemLibrary(name: "COpenBLAS"),
     .systemLibrary(name: "CHiredis"),
+    .systemLibrary(name: "CRocksDB"),
     .target(name: "CSimdJSON", linkerSettings: [.linkedLibrary("simdjson")]),
     .target(name: "CKernels"),
 
@@ -80,7 +81,7 @@ let package = Package(
       uses: ["Base", "CSimdJSON", "Journal", .product(name: "SwiftProtobuf", package: "swift-protobuf")],
       exclude: ["Protobuf/events.proto"]),
     tests("Streams", uses: ["Base", "Journal", .product(name: "SwiftProtobuf", package: "swift-protobuf")]),
-    module("Joining", uses: ["Base", "Journal", "Streams"]),
+    module("Joining", uses: ["Base", "CRocksDB", "Journal", "Streams"]),
     tests("Joining", uses: ["Base", "Journal", "Streams"]),
     module("Sharding", uses: ["Base", "Embeddings", "Journal", "Layers", "Wire"]),
     tests("Sharding", uses: ["Base", "Embeddings", "Journal", "Layers", "Wire"]),
