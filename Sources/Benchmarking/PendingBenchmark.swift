@@ -83,7 +83,8 @@ public struct PendingBenchmark: Sendable {
       throw BenchmarkFault("the joiner saw impressions twice or late")
     }
     func rate(_ from: Sample, _ to: Sample) -> Measurement {
-      Measurement([Double(to.events - from.events) * 1e9 / Double(max(1, to.nanoseconds - from.nanoseconds))], "events/s")
+      Measurement(
+        [Double(to.events - from.events) * 1e9 / Double(max(1, to.nanoseconds - from.nanoseconds))], "events/s")
     }
     return BenchmarkReport(
       name: "join",
@@ -142,8 +143,8 @@ private struct PendingFeed: Sendable {
   }
 
   func write(until isStopped: borrowing Atomic<Bool>) throws(StreamError) {
-    var shown = try JournalSink(StreamLocation(root: root, stream: .impressions, partition: 0))
-    var done = try JournalSink(StreamLocation(root: root, stream: .actions, partition: 0))
+    let shown = try JournalSink(StreamLocation(root: root, stream: .impressions, partition: 0))
+    let done = try JournalSink(StreamLocation(root: root, stream: .actions, partition: 0))
     var writer = ByteWriter(capacity: 1024)
     var features = FeatureBlock(bytes: Array(repeating: 0, count: featureBytes))
     for number in 0..<impressions {
@@ -158,7 +159,7 @@ private struct PendingFeed: Sendable {
           id: ImpressionID(UInt64(number)), time: now, arrival: now, features: features, predictions: [0.5, 0.1])
       ).encode(into: &writer)
       try shown.append(writer.written)
-      try act(number, now, &done, &writer)
+      try act(number, now, done, &writer)
       guard number % 4096 == 4095 || number == impressions - 1 else { continue }
       writer.clear()
       Event.watermark(time: now).encode(into: &writer)
@@ -173,12 +174,12 @@ private struct PendingFeed: Sendable {
   /// The actions of this moment: two fifths of the impressions are clicked within the minute; a fifth is liked, and one in
   /// twenty closed, at any time of the window.
   private func act(
-    _ number: Int, _ now: Milliseconds, _ sink: inout JournalSink, _ writer: inout ByteWriter
+    _ number: Int, _ now: Milliseconds, _ sink: JournalSink, _ writer: inout ByteWriter
   ) throws(StreamError) {
     for delay in [700, 3000, 11_000, 40_000] {
       let clicked = number - delay
       if clicked >= 0, Hashing.mix(UInt64(clicked) ^ UInt64(delay)) % 10 == 0 {
-        try append("click", clicked, now, &sink, &writer)
+        try append("click", clicked, now, sink, &writer)
       }
     }
     for step in 0..<16 {
@@ -187,13 +188,13 @@ private struct PendingFeed: Sendable {
       let word = Hashing.mix(UInt64(other) ^ 77)
       guard word % 16 == UInt64(step) else { continue }
       let chance = word / 16 % 100
-      if chance < 20 { try append("like", other, now, &sink, &writer) }
-      if chance >= 95 { try append("end", other, now, &sink, &writer) }
+      if chance < 20 { try append("like", other, now, sink, &writer) }
+      if chance >= 95 { try append("end", other, now, sink, &writer) }
     }
   }
 
   private func append(
-    _ name: String, _ number: Int, _ now: Milliseconds, _ sink: inout JournalSink, _ writer: inout ByteWriter
+    _ name: String, _ number: Int, _ now: Milliseconds, _ sink: JournalSink, _ writer: inout ByteWriter
   ) throws(StreamError) {
     writer.clear()
     Event.action(Action(impression: ImpressionID(UInt64(number)), name: name, time: now, arrival: now))

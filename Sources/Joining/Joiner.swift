@@ -305,7 +305,8 @@ public final class Joiner {
       let isPast = inputs.allSatisfy { reader in
         if let end = reader.endAtStart { core.position(of: reader.input) >= end } else { false }
       }
-      if isPast && isDelivered {
+      // Only a settled core has made every label that was due by then.
+      if isPast && isDelivered && isSettled {
         core.endWithholding()
         withheldLate = [:]
         isCatchingUp = false

@@ -54,12 +54,21 @@ struct StoredState {
   /// Slots of pending impressions in the order in which they came or were looked at last; some are gone since.
   private var order: [(slot: UInt32, serial: UInt32)] = []
   private var orderBegin = 0
+  private var orderLimit = 4096
 
   /// The time at which a stored impression may have a label due.
   var next: Milliseconds { min(nextDue, nextHurried) }
 
   mutating func noteSlot(_ slot: Int, serial: UInt32) {
     if bound != nil { order.append((UInt32(slot), serial)) }
+  }
+
+  /// Forgets slots that are gone, when they may be the most.
+  mutating func forgetSlots(where isGone: (Int, UInt32) -> Bool) {
+    guard order.count > orderLimit else { return }
+    order = order[orderBegin...].filter { !isGone(Int($0.slot), $0.serial) }
+    orderBegin = 0
+    orderLimit = 2 * order.count + 4096
   }
 
   /// The slot that was noted first.
@@ -89,6 +98,8 @@ extension JoinerCore {
   mutating func settle(_ store: PendingStore) throws(JoinerError) -> (loaded: Int, isDone: Bool) {
     flush(to: store)
     spill(to: store)
+    let slots = table.slots
+    stored.forgetSlots { slots[$0].serial != $1 }
     try store.commit()
     var loaded = 0
     while stored.next < watermark {
@@ -196,7 +207,8 @@ extension JoinerCore {
     var cursor = try store.cursor()
     for hurried in taken where table.find(hurried.place.id) == .stored(due: hurried.place.due) {
       cursor.seek(to: hurried.place)
-      guard let found = try cursor.next(), found.due == hurried.place.due, found.impression.id == hurried.place.id else {
+      guard let found = try cursor.next(), found.due == hurried.place.due, found.impression.id == hurried.place.id
+      else {
         throw .pendingStore(path: store.path, reason: "impression \(hurried.place.id) is not in it")
       }
       try load(found, from: store)
@@ -288,7 +300,8 @@ extension JoinerCore {
       count += 1
       digest &+= found.digest
       guard table.addStored(found.impression.id, due: found.due) else {
-        throw .pendingStore(path: store.path, reason: "impression \(found.impression.id) is in it twice, or in memory too")
+        throw .pendingStore(
+          path: store.path, reason: "impression \(found.impression.id) is in it twice, or in memory too")
       }
       if stored.names == nil, !found.actions.contains(where: { tasks.meanings[Int($0.name)].hurrying != 0 }) {
         stored.nextDue = min(stored.nextDue, found.due)

@@ -271,7 +271,8 @@ private func withBytes(of writer: borrowing ByteWriter, _ body: (UnsafeBufferPoi
     guard let place = try peek() else { return nil }
     guard withKey({ StoreKey.isImpression($0) }), var stored = withValue({ StoredImpression(place, value: $0) })
     else {
-      throw .pendingStore(path: path, reason: "what is under impression \(place.id), due \(place.due), is no impression")
+      throw .pendingStore(
+        path: path, reason: "what is under impression \(place.id), due \(place.due), is no impression")
     }
     unsafe rocksdb_iter_next(iterator)
     while let further = try peek(), further == place {

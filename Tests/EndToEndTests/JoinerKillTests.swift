@@ -133,8 +133,10 @@ private struct PiecewiseTraffic {
       // About all records, in as many pieces as there are lives; at times a life has nothing new to read.
       if life % 7 != 6 { _ = try traffic.write(impressions * 4 / kills) }
       let point = [nil, "pending.stored", nil, "pending.snapshot", "pending.named"][life % 5]
-      let process = try joiner.begin(fault: point.map { "\($0):\(Int.random(in: 1...($0 == "pending.stored" ? 30 : 2), using: &random))" })
-      let deadline = Clocks.monotonic() + Int64.random(in: 40_000_000...1_200_000_000, using: &random)
+      let process = try joiner.begin(
+        fault: point.map { "\($0):\(Int.random(in: 1...($0 == "pending.stored" ? 30 : 2), using: &random))" })
+      let deadline =
+        Clocks.monotonic() + Int64.random(in: 40_000_000...1_200_000_000, using: &random)
         + (point == nil ? 0 : 1_500_000_000)
       while process.isRunning, Clocks.monotonic() < deadline { usleep(2000) }
       if process.isRunning { kill(process.processIdentifier, SIGKILL) } else { atPoints += 1 }
@@ -160,7 +162,8 @@ private struct PiecewiseTraffic {
     #expect(expected.count >= impressions)
     #expect(found.count == expected.count)
     #expect(found == expected, "\(Set(found).symmetricDifference(expected).count) examples differ")
-    print("joiner killed \(killed) times, \(atPoints) of them at a fault point, \(livesWithStore) with a store: "
-      + "\(found.count) examples, equal: \(found == expected)")
+    print(
+      "joiner killed \(killed) times, \(atPoints) of them at a fault point, \(livesWithStore) with a store: "
+        + "\(found.count) examples, equal: \(found == expected)")
   }
 }

@@ -32,7 +32,8 @@ import Testing
     rename(path, "\(scratch.path)/away")
     let error = #expect(throws: JoinerError.self) { _ = try cluster.joiner() }
     #expect(
-      error!.description == "the joiner's store of pending impressions \(path) cannot be used: it is not there. \(stored) "
+      error!.description
+        == "the joiner's store of pending impressions \(path) cannot be used: it is not there. \(stored) "
         + "pending impressions are in it, and their labels would be lost: put the directory back as it was. Without it "
         + "(move \(cluster.options.stateDirectory)/joiner.checkpoint away) the joiner reads its inputs and outputs from "
         + "their beginning, which works while they are kept whole")
@@ -110,7 +111,7 @@ import Testing
       stateDirectory: "\(scratch.path)/joiner")
     options.memory = 0
     let streams = JournalJoinerStreams(root: scratch.path, durable: false)
-    var sinks = [
+    let sinks = [
       try JournalSink(StreamLocation(root: scratch.path, stream: .impressions, partition: 0)),
       try JournalSink(StreamLocation(root: scratch.path, stream: .actions, partition: 0)),
     ]

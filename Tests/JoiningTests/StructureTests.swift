@@ -51,7 +51,9 @@ import Testing
     for step in 0..<40_000 as Range<UInt32> {
       let limit: UInt64 = step < 20_000 ? 4000 : 300
       let id = ImpressionID(high: UInt64.random(in: 0...1, using: &random), low: .random(in: 0...limit, using: &random))
-      let values = [Known.slot(Int(step)), .remembered(next: step), .remembered(next: nil), .stored(due: Int64(step) - 9000)]
+      let values = [
+        Known.slot(Int(step)), .remembered(next: step), .remembered(next: nil), .stored(due: Int64(step) - 9000),
+      ]
       let value = random.uniform() < 0.55 ? values[Int(step) % 4] : nil
       index[id] = value
       reference[id] = value
