@@ -5,7 +5,7 @@ SWIFT ?= swift
 ARCH ?=
 IMPORTS = --explicit-target-dependency-import-check error
 RELEASE = -c release $(ARCH) $(IMPORTS)
-PACKAGES = libzmq3-dev libsnappy-dev libxxhash-dev libsimdjson-dev libopenblas-dev libhiredis-dev librdkafka-dev curl
+PACKAGES = libzmq3-dev libsnappy-dev libxxhash-dev libsimdjson-dev libopenblas-dev libhiredis-dev librdkafka-dev librocksdb-dev curl
 # What tests start themselves.
 TEST_PACKAGES = redis-server
 FORMAT = $(SWIFT) format

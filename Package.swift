@@ -51,6 +51,7 @@ let package = Package(
     .systemLibrary(name: "COpenBLAS"),
     .systemLibrary(name: "CHiredis"),
     .systemLibrary(name: "CRdKafka"),
+    .systemLibrary(name: "CRocksDB"),
     .target(name: "CSimdJSON", linkerSettings: [.linkedLibrary("simdjson")]),
     .target(name: "CKernels"),
 
@@ -92,7 +93,7 @@ let package = Package(
     .target(
       name: "KafkaTesting", dependencies: ["Base", "CRdKafka"], path: "Tests/KafkaTesting", swiftSettings: testSettings),
     tests("KafkaStreams", uses: ["Base", "KafkaTesting", "Streams"]),
-    module("Joining", uses: ["Base", "Journal", "Streams"]),
+    module("Joining", uses: ["Base", "CRocksDB", "Journal", "Streams"]),
     tests(
       "Joining",
       uses: [

@@ -4,7 +4,7 @@
 internal import Glibc
 internal import Synchronization
 
-/// A named moment in the life of a shard or a trainer.
+/// A named moment in the life of a shard, a trainer or a joiner.
 ///
 /// `GUIRA_FAULT=push.half:3` makes the process that has it in its environment send itself SIGKILL at the third passage of
 /// that moment. For tests (docs/chaos.md); without the variable a passage costs a comparison.
@@ -47,6 +47,12 @@ public enum FaultPoint: String, CaseIterable, Sendable {
   case checkpointPruned = "checkpoint.pruned"
   /// A journal no longer names its oldest segments, whose files are still there.
   case segmentUnnamed = "segment.unnamed"
+  /// A joiner has put impressions into its store or taken some out, and no checkpoint knows of it.
+  case pendingStored = "pending.stored"
+  /// A snapshot of a joiner's store is made, and no checkpoint names it.
+  case pendingSnapshot = "pending.snapshot"
+  /// A joiner's checkpoint names a new snapshot; the old one is still there.
+  case pendingNamed = "pending.named"
   /// A trainer has sent a message to one shard, and the others of its kind not yet.
   case sendHalf = "send.half"
 

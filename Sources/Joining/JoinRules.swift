@@ -141,6 +141,8 @@ struct TaskTable {
   /// Largest window plus grace: how long ids and waiting actions are kept.
   let memory: Int64
   let rates: [Float]
+  /// The same for rules by which labels are due at the same times, and tasks and actions have the same numbers.
+  let fingerprint: UInt64
   private let keepRates: [Double]
   private let seeds: [UInt64]
 
@@ -186,6 +188,11 @@ struct TaskTable {
     rates = tasks.map { Float($0.negativeRate) }
     keepRates = tasks.map(\.negativeRate)
     seeds = tasks.map { Hashing.xxh3($0.name) }
+    fingerprint = Hashing.xxh3(
+      tasks.map { task in
+        let actions = "\(task.positiveActions) \(task.closingActions)"
+        return "\(task.name) \(actions) \(task.windowMilliseconds) \(task.delivery) \(rules.features != nil)"
+      }.joined(separator: "\n"))
   }
 
   /// Whether sampling keeps a negative: a function of impression id and task name alone.

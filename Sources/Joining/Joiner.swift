@@ -1,8 +1,9 @@
 // The joiner's thread: reads the input partitions, feeds the core, writes and syncs the examples, takes checkpoints.
 //
-// Nothing is lost or repeated by a kill at any moment: a checkpoint holds the core, its input positions and the ends the
-// outputs had, and is written after those are durable. A new joiner loads it, notes the labels that the outputs hold
-// behind those ends, and withholds them while it reads the inputs again: the core would make the very same ones.
+// Nothing is lost or repeated by a kill at any moment: a checkpoint holds the core, its input positions, the ends the
+// outputs had and the number of the store's snapshot, and is written after those are durable. A new joiner loads it, notes
+// the labels that the outputs hold behind those ends, and withholds them while it reads the inputs again: the core would
+// make the very same ones.
 
 internal import Base
 internal import Glibc
@@ -32,6 +33,10 @@ public struct JoinerOptions: Equatable, Sendable {
   ///
   /// Default 64 MiB.
   public var backlogLimit: UInt64 = 64 << 20
+  /// The memory of pending impressions and known ids; impressions beyond it are put on disk.
+  ///
+  /// Default 1 GiB: some 20 million pending impressions. A known id takes about 40 bytes of it wherever its impression is.
+  public var memory = 1 << 30
 
   /// Options from what has no default.
   public init(rules: JoinRules, stateDirectory: String) {
@@ -55,6 +60,10 @@ public final class Joiner {
   private(set) var core: JoinerCore
   private(set) var inputs: [InputReader]
   private(set) var outputs: [OutputWriter]
+  let store: PendingStore
+  private var snapshotNumber: UInt64
+  /// Whether the core has from the store what it asked for.
+  private var isSettled = false
   /// Late actions that are in their output already, with how often.
   private var withheldLate: [[UInt8]: Int]
   /// How far the late actions' output went when it was last written to.
@@ -127,6 +136,10 @@ public final class Joiner {
     lateEnd = checkpoint.lateEnd
     isCatchingUp = core.withheldImpressions > 0 || !withheldLate.isEmpty
     inputs = options.rules.inputs.map { InputReader($0, streams: streams) }
+    store = PendingStore(in: options.stateDirectory, memory: options.memory)
+    snapshotNumber = checkpoint.store.number
+    core.stored.bound = PendingBound(bytes: options.memory)
+    try core.restore(checkpoint.store, from: store, checkpoint: path)
     self.core = core
     checkpointPositions = []
     lastCheckpoint = Clocks.monotonic()
@@ -164,7 +177,17 @@ public final class Joiner {
         try keepHouse()
       }
       if isDelivered, !isHeldBack {
-        didRead = try read() > 0
+        if isSettled {
+          isSettled = false
+          didRead = try read() > 0
+          isSettled = !didRead
+        }
+        if !isSettled {
+          let settled = try core.settle(store)
+          isSettled = settled.isDone
+          if core.storedImpressions > 0 { FaultPoint.pendingStored.pass() }
+          if settled.loaded > 0 { didRead = true }
+        }
         undelivered = core.takeExamples()
         undeliveredLate = core.takeLateActions()
       }
@@ -282,7 +305,8 @@ public final class Joiner {
       let isPast = inputs.allSatisfy { reader in
         if let end = reader.endAtStart, let position = reader.position { position >= end } else { false }
       }
-      if isPast && isDelivered {
+      // Only a settled core has made every label that was due by then.
+      if isPast && isDelivered && isSettled {
         core.endWithholding()
         withheldLate = [:]
         isCatchingUp = false
@@ -296,13 +320,22 @@ public final class Joiner {
     try syncOutputs()
     let examples = options.rules.outputPartitions
     if options.rules.emitsLateActions { lateEnd = outputs[examples].synced }
+    // What was put into the store since `settle` began is in the snapshot, what it still wants is in the core's state.
+    if core.storedImpressions > 0 {
+      core.flush(to: store)
+      snapshotNumber += 1
+      try store.snapshot(snapshotNumber)
+      FaultPoint.pendingSnapshot.pass()
+    }
     let checkpoint = JoinerCheckpoint(
-      exampleEnds: outputs[..<examples].map(\.synced), lateEnd: lateEnd, withheldLate: withheldLate)
+      exampleEnds: outputs[..<examples].map(\.synced), lateEnd: lateEnd, withheldLate: withheldLate,
+      store: core.storeState(snapshot: snapshotNumber))
     var writer = ByteWriter(capacity: checkpointBytes + 4096)
     checkpoint.encode(core, into: &writer)
-    let content = writer.finish().array
     do throws(FileError) {
-      try Files.replace(JoinerCheckpoint.path(in: options.stateDirectory), with: content)
+      try Files.replace(JoinerCheckpoint.path(in: options.stateDirectory), with: writer.written)
+      if core.storedImpressions > 0 { FaultPoint.pendingNamed.pass() }
+      try store.removeSnapshots(but: core.storedImpressions > 0 ? snapshotNumber : 0)
     } catch {
       throw .file(error)
     }
@@ -312,7 +345,7 @@ public final class Joiner {
       let processed = inputs[index].position ?? checkpointPositions[index]
       try inputs[index].commit(processed: processed, safe: checkpointPositions[index])
     }
-    checkpointBytes = content.count
+    checkpointBytes = writer.count
     lastCheckpoint = Clocks.monotonic()
     checkpointNanoseconds = lastCheckpoint - begun
   }

@@ -1,15 +1,27 @@
 // A joiner's checkpoint: the core's state and how far the outputs went when it was taken. One file, replaced atomically.
 //
 // Layout, little-endian: UInt32 magic; UInt32 count of example partitions, their ends (Position each); the end of the late
-// actions (Position); UInt32 count of late actions withheld, each a UInt32 length, its bytes and a UInt32 count; the core's
-// state; UInt32 CRC-32C of all before it.
+// actions (Position); UInt32 count of late actions withheld, each a UInt32 length, its bytes and a UInt32 count; the store
+// (UInt64 each: number of its snapshot, impressions in it, the sum of their digests, the rules' fingerprint); the core's
+// state; UInt32 CRC-32C of all before it. Format 1 has no store.
 
 internal import Base
 internal import Streams
 
 /// Reads and writes the checkpoint file.
 struct JoinerCheckpoint {
-  private static let magic: UInt32 = 0x3152_4A47  // "GJR1"
+  private static let magic: UInt32 = 0x3252_4A47  // "GJR2"
+  private static let magicWithoutStore: UInt32 = 0x3152_4A47  // "GJR1"
+
+  /// What the store held when the checkpoint was taken.
+  struct Store: Equatable, BitwiseCopyable {
+    /// The number of its newest snapshot; this checkpoint's when there are impressions in it.
+    var number: UInt64 = 0
+    var impressions: UInt64 = 0
+    var digest: UInt64 = 0
+    /// Of the rules it was written by.
+    var rules: UInt64 = 0
+  }
 
   /// The file in a joiner's directory.
   static func path(in directory: String) -> String { "\(directory)/joiner.checkpoint" }
@@ -20,6 +32,8 @@ struct JoinerCheckpoint {
   var lateEnd = Position.start
   /// Late actions before that end which the core has still to make again, with how often.
   var withheldLate: [[UInt8]: Int] = [:]
+  /// What the core keeps on disk.
+  var store = Store()
 
   /// Appends the whole file's content.
   func encode(_ core: borrowing JoinerCore, into writer: inout ByteWriter) {
@@ -33,6 +47,7 @@ struct JoinerCheckpoint {
       writer.append(bytes: bytes)
       writer.append(UInt32(clamping: count))
     }
+    writer.append(store)
     core.encode(into: &writer)
     writer.append(Hashing.crc32c(writer.written))
   }
@@ -48,7 +63,7 @@ struct JoinerCheckpoint {
     }
     var reader = ByteReader(blob, range: 0..<body)
     let magic = try reader.read(UInt32.self)
-    guard magic == Self.magic else {
+    guard magic == Self.magic || magic == Self.magicWithoutStore else {
       throw .invalid(field: "joiner checkpoint format", value: "\(magic)", expected: "\(Self.magic)")
     }
     var checkpoint = JoinerCheckpoint()
@@ -60,6 +75,7 @@ struct JoinerCheckpoint {
       let bytes = try reader.view(UInt8.self, count: try reader.count("bytes of an action", limit: Event.byteLimit))
       checkpoint.withheldLate[bytes.array] = Int(try reader.read(UInt32.self))
     }
+    if magic == Self.magic { checkpoint.store = try reader.read() }
     return (checkpoint, reader)
   }
 }

@@ -32,6 +32,8 @@ public struct JoinerCore: ~Copyable {
   var timers = Timers()
   /// Labels that are in the output already, found there after a restart.
   var withheld: [ImpressionID: UInt64] = [:]
+  /// Impressions that memory has no room for.
+  var stored = StoredState()
 
   /// Computes what the rules want computed from the stream.
   public internal(set) var features: StreamFeatures?
@@ -75,7 +77,7 @@ public struct JoinerCore: ~Copyable {
     case .watermark(let time):
       advance(index, to: time)
     }
-    if timers.next < watermark { release() }
+    if timers.next < releaseLimit { release() }
   }
 
   /// Steps over a record that could not be decoded.
@@ -102,10 +104,10 @@ public struct JoinerCore: ~Copyable {
   private mutating func giveValues() {
     features?.advance(to: watermark, into: &valued)
     for given in valued {
-      guard let slot = table.find(given.id), slot != PendingTable.remembered, table.slots[Int(slot)].kind == .pending,
-        let block = features?.filled(table.slots[Int(slot)].features, with: given.values)
+      guard case .slot(let slot) = table.find(given.id), table.slots[slot].kind == .pending,
+        let block = features?.filled(table.slots[slot].features, with: given.values)
       else { continue }
-      table.setFeatures(block, of: Int(slot))
+      table.setFeatures(block, of: slot)
     }
     valued.removeAll(keepingCapacity: true)
   }
@@ -120,18 +122,21 @@ public struct JoinerCore: ~Copyable {
       }
       counters.lateImpressions += 1
     }
-    let known = table.find(impression.id)
-    if let known, known == PendingTable.remembered || table.slots[Int(known)].kind == .pending {
+    var orphans: Int?
+    switch table.find(impression.id) {
+    case .slot(let slot) where table.slots[slot].kind == .orphans: orphans = slot
+    case nil: break
+    default:
       counters.duplicateImpressions += 1
       return
     }
     // No action at or after the floor can have expired yet, however far the other partitions have been read:
     // its expiry is at or after both this time and this partition's watermark.
     let floor = max(impression.time, own).earlier(by: tasks.memory)
-    let slot = known.map { Int($0) } ?? table.makeSlot(impression.id, .pending)
+    let slot = orphans ?? table.makeSlot(impression.id, .pending)
     table.fill(slot, impression, ordinal: ordinal, floor: floor)
     table.slots[slot].due = impression.time.later(by: tasks.shortestWindow)
-    if known != nil {
+    if orphans != nil {
       counters.expiredActions += UInt64(table.dropActions(of: slot, before: floor))
       counters.hit += UInt64(table.actionCount(of: slot))
       var action = table.slots[slot].firstAction
@@ -141,6 +146,7 @@ public struct JoinerCore: ~Copyable {
       }
     }
     arm(slot)
+    stored.noteSlot(slot, serial: table.slots[slot].serial)
     // What a late impression would have seen has been counted past; it goes without values.
     if impression.time >= own { features?.take(impression, isValued: true) }
   }
@@ -158,18 +164,20 @@ public struct JoinerCore: ~Copyable {
       return
     }
     let seen = SeenAction(time: action.time, arrival: action.arrival, next: -1, name: name)
-    guard let known = table.find(action.impression) else {
+    let slot: Int
+    switch table.find(action.impression) {
+    case .slot(let known): slot = known
+    case .remembered:
+      counters.hit += 1
+      return
+    case .stored(let due): return add(seen, to: StoreKey(due: due, id: action.impression))
+    case nil:
       let slot = table.makeSlot(action.impression, .orphans)
       _ = table.addAction(seen, to: slot)
       table.slots[slot].due = action.time.later(by: tasks.memory)
       arm(slot)
       return
     }
-    guard known != PendingTable.remembered else {
-      counters.hit += 1
-      return
-    }
-    let slot = Int(known)
     let isPending = table.slots[slot].kind == .pending
     guard !isPending || action.time >= table.slots[slot].floor else {
       counters.expiredActions += 1
@@ -187,7 +195,7 @@ public struct JoinerCore: ~Copyable {
   }
 
   /// A closing action, or an eager task's positive one, makes a label due no later than itself.
-  private mutating func bringForward(_ slot: Int, by action: SeenAction) {
+  mutating func bringForward(_ slot: Int, by action: SeenAction) {
     let moment = moment(ofDue: action.time, slot)
     guard moment < table.slots[slot].due else { return }
     guard tasks.meanings[Int(action.name)].hurrying & ~table.slots[slot].done != 0 else { return }
@@ -201,15 +209,18 @@ public struct JoinerCore: ~Copyable {
     features == nil ? due : max(due, table.slots[slot].time)
   }
 
-  private mutating func arm(_ slot: Int) {
+  mutating func arm(_ slot: Int) {
     timers.add(Timers.Entry(due: table.slots[slot].due, slot: UInt32(slot), serial: table.slots[slot].serial))
   }
 
   // MARK: - Release
 
+  /// Labels due before it may leave: the watermark has passed them, and no stored impression has one due earlier.
+  private var releaseLimit: Milliseconds { min(watermark, stored.next) }
+
   /// Emits every label whose due time the watermark has passed, ordered by due time and impression id.
-  private mutating func release() {
-    while timers.next < watermark {
+  mutating func release() {
+    while timers.next < releaseLimit {
       timers.takeEarliest(into: &taken)
       if taken.count > 1 {
         taken.sort { left, right in
@@ -249,6 +260,7 @@ public struct JoinerCore: ~Copyable {
     for task in Bits(open) where scratch.due[task] < due { due = scratch.due[task] }
     guard moment(ofDue: due, slot) < watermark else {  // the slot only promises a time no later than the true one
       table.slots[slot].due = moment(ofDue: due, slot)
+      stored.noteSlot(slot, serial: table.slots[slot].serial)
       return arm(slot)
     }
     for task in Bits(open) {
@@ -260,6 +272,7 @@ public struct JoinerCore: ~Copyable {
       table.freeSlot(slot, rememberUntil: table.slots[slot].time.later(by: tasks.memory))
     } else {
       table.slots[slot].due = moment(ofDue: next, slot)
+      stored.noteSlot(slot, serial: table.slots[slot].serial)
       arm(slot)
     }
   }
@@ -325,7 +338,13 @@ extension JoinerCore {
   public func watermark(of input: JoinInput) -> Milliseconds { watermarks[rules.index(of: input)] }
 
   /// Impressions with labels still to leave.
-  public var pendingImpressions: Int { table.pendingCount }
+  public var pendingImpressions: Int { table.pendingCount + table.storedCount }
+
+  /// Those of them that are in the store.
+  public var storedImpressions: Int { table.storedCount }
+
+  /// About the memory of pending impressions, waiting actions and all ids that are known.
+  public var memoryBytes: Int { table.slotBytes + table.indexBytes }
 
   /// Actions that wait for their impression.
   public var waitingActions: Int { table.waitingCount }
@@ -333,7 +352,7 @@ extension JoinerCore {
   /// Impressions that are done and whose ids are remembered.
   public var rememberedImpressions: Int { table.rememberedCount }
 
-  /// Bytes of features and predictions of pending impressions.
+  /// Bytes of features and predictions of pending impressions that are in memory.
   public var pendingPayloadBytes: Int { table.payloadBytes }
 
   // MARK: After a restart

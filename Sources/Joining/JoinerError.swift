@@ -19,11 +19,15 @@ public enum JoinerError: Error, Equatable, Sendable, CustomStringConvertible {
   case outputTooShort(output: JoinOutput, end: Position, expected: Position)
   /// An output holds something that is not an example.
   case badOutput(output: JoinOutput, position: Position, DecodeError)
+  /// The store of pending impressions failed.
+  case pendingStore(path: String, reason: String)
+  /// The store that the checkpoint counts on is not there, or not as it was.
+  case pendingLost(path: String, checkpoint: String, impressions: UInt64, reason: String)
 
   /// Whether the same call goes on where it stopped, once there is space on the disk or a server is back.
   public var isForNow: Bool {
     switch self {
-    case .stream(_, .journal(.diskFull)): true
+    case .pendingStore(_, let reason): unsafe reason.contains(String(cString: strerror(ENOSPC)))
     case .stream(_, let error): error.isForNow
     case .file(let error): error.code == ENOSPC || error.code == EDQUOT
     default: false
@@ -46,6 +50,11 @@ public enum JoinerError: Error, Equatable, Sendable, CustomStringConvertible {
         + "or the checkpoint belongs to other streams"
     case .badOutput(let output, let position, let error):
       "the record of \(output) that ends at \(position) is not what the joiner writes: \(error)"
+    case .pendingStore(let path, let reason): "the joiner's store of pending impressions \(path) failed: \(reason)"
+    case .pendingLost(let path, let checkpoint, let impressions, let reason):
+      "the joiner's store of pending impressions \(path) cannot be used: \(reason). \(impressions) pending impressions are "
+        + "in it, and their labels would be lost: put the directory back as it was. Without it (move \(checkpoint) away) "
+        + "the joiner reads its inputs and outputs from their beginning, which works while they are kept whole"
     }
   }
 }

@@ -78,6 +78,7 @@ extension JoinerCore {
       }
     }
     watermark = watermarks.min() ?? .min
+    stored.names = (taskPlaces, actionNumbers)
     table = try PendingTable(decoding: &reader, taskPlaces: taskPlaces, actionNumbers: actionNumbers)
     for _ in 0..<(try reader.count("withheld labels", limit: .max)) {
       let id = try reader.read(ImpressionID.self)
@@ -146,8 +147,9 @@ extension PendingTable {
       writer.append(UInt32(slot.features.bytes.count))
       writer.append(bytes: slot.features.bytes)
     }
-    writer.append(UInt32(rememberedByMinute.count))
-    for (minute, ids) in rememberedByMinute {
+    writer.append(UInt32(rememberedMinutes.count))
+    for minute in rememberedMinutes {
+      let ids = remembered(inMinute: minute)
       writer.append(minute)
       writer.append(UInt32(ids.count))
       writer.append(array: ids)

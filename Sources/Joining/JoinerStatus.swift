@@ -31,8 +31,14 @@ public struct JoinerStatus: Equatable, Sendable, Codable {
   public var counters: JoinCounters
   /// Impressions with labels still to leave.
   public var pendingImpressions: Int
-  /// Bytes of features and predictions of pending impressions.
+  /// Those of them that are on disk.
+  public var storedImpressions: Int
+  /// About the bytes on disk that they take.
+  public var storedBytes: UInt64
+  /// Bytes of features and predictions of pending impressions that are in memory.
   public var pendingBytes: Int
+  /// About the memory of pending impressions, waiting actions and all ids that are known.
+  public var memoryBytes: Int
   /// Actions that wait for their impression.
   public var waitingActions: Int
   /// Impressions that are done and whose ids are remembered.
@@ -70,7 +76,9 @@ extension Joiner {
             from: inputs[index].position ?? core.position(of: inputs[index].input))))
     }
     return JoinerStatus(
-      counters: core.counters, pendingImpressions: core.pendingImpressions, pendingBytes: core.pendingPayloadBytes,
+      counters: core.counters, pendingImpressions: core.pendingImpressions,
+      storedImpressions: core.storedImpressions, storedBytes: store.bytes, pendingBytes: core.pendingPayloadBytes,
+      memoryBytes: core.memoryBytes,
       waitingActions: core.waitingActions, rememberedImpressions: core.rememberedImpressions,
       withheldImpressions: core.withheldImpressions, watermark: core.watermark == .min ? nil : core.watermark,
       inputs: inputStates,

@@ -1,6 +1,6 @@
-// Impressions that wait for labels, actions that wait for their impression, and ids that are remembered: one map from id
-// to slot, slots in one array, actions of all slots in another. Slots and actions are reused; a slot's serial tells an
-// old appointment from a new one.
+// Impressions that wait for labels, actions that wait for their impression, and ids that are remembered or stored: one map
+// from id to what is known, slots in one array, actions of all slots in another. Slots and actions are reused; a slot's
+// serial tells an old appointment from a new one.
 
 internal import Base
 internal import Streams
@@ -32,24 +32,30 @@ struct Slot {
   var predictions: [Float] = []
   var serial: UInt32 = 0
   var firstAction: Int32 = -1
+
+  /// What a slot takes beside its features, predictions and actions: itself, two array headers, its appointment, and the
+  /// slack of arrays that double.
+  static let bytes = 256
 }
 
 /// The joiner's memory.
 struct PendingTable {
-  /// In the map's place of a slot number: the impression is done and its id remembered.
-  static let remembered = UInt32.max
   /// Remembered ids are forgotten a minute at a time.
   private static let bucketMilliseconds: Int64 = 60_000
 
   var slots: [Slot] = []
   private(set) var actions: [SeenAction] = []
-  private var map = ImpressionIndex()
+  private(set) var map = ImpressionIndex()
   private var freeSlots: [UInt32] = []
-  private var freeAction: Int32 = -1
-  /// Remembered ids by the minute they are to be forgotten after.
-  private(set) var rememberedByMinute: [Int64: [ImpressionID]] = [:]
+  private var firstFreeAction: Int32 = -1
+  private var usedActions = 0
+  /// Remembered ids by the minute they are to be forgotten after: the first of a chain through the map's entries.
+  private var rememberedByMinute: [Int64: (first: UInt32?, count: Int)] = [:]
   private var earliestMinute = Int64.max
+  /// Impressions with a slot; the others are in the store.
   private(set) var pendingCount = 0
+  /// Impressions in the store.
+  private(set) var storedCount = 0
   private(set) var waitingCount = 0
   private(set) var rememberedCount = 0
   /// Bytes of features and predictions of pending impressions.
@@ -57,8 +63,17 @@ struct PendingTable {
 
   init() {}
 
-  /// The slot of an id, `remembered`, or nil when nothing is known.
-  func find(_ id: ImpressionID) -> UInt32? { map[id] }
+  /// What is known of an id.
+  func find(_ id: ImpressionID) -> Known? { map[id] }
+
+  /// Slots in use.
+  var slotCount: Int { slots.count - freeSlots.count }
+
+  /// About the memory of slots, their actions, features and predictions: what moving impressions to the store gives back.
+  var slotBytes: Int { slotCount * Slot.bytes + usedActions * MemoryLayout<SeenAction>.stride + payloadBytes }
+
+  /// The memory of what is known of ids.
+  var indexBytes: Int { map.bytes }
 
   mutating func makeSlot(_ id: ImpressionID, _ kind: Slot.Kind) -> Int {
     let index: Int
@@ -66,12 +81,12 @@ struct PendingTable {
       index = Int(free)
     } else {
       index = slots.count
-      precondition(index < Int(PendingTable.remembered), "2^32 impressions are pending")
+      precondition(index < Int(UInt32.max), "2^32 impressions are in memory")
       slots.append(Slot())
     }
     slots[index].id = id
     slots[index].kind = kind
-    map[id] = UInt32(index)
+    map[id] = .slot(index)
     if kind == .pending { pendingCount += 1 }
     return index
   }
@@ -100,11 +115,37 @@ struct PendingTable {
 
   /// Frees a slot and its actions; the id is remembered until `forgetAfter`, or forgotten at once.
   mutating func freeSlot(_ index: Int, rememberUntil forgetAfter: Milliseconds?) {
+    let id = empty(index)
+    if let forgetAfter { remember(id, until: forgetAfter) } else { map[id] = nil }
+  }
+
+  /// Frees the slot of an impression that has been put in the store under `due`.
+  mutating func freeSlot(_ index: Int, storedUnder due: Milliseconds) {
+    map[empty(index)] = .stored(due: due)
+    storedCount += 1
+  }
+
+  /// Notes an impression that a restart found in the store; false when its id is known already.
+  mutating func addStored(_ id: ImpressionID, due: Milliseconds) -> Bool {
+    guard map[id] == nil else { return false }
+    map[id] = .stored(due: due)
+    storedCount += 1
+    return true
+  }
+
+  /// Makes a slot for an impression that was in the store.
+  mutating func makeSlot(ofStored impression: Impression, ordinal: Position, floor: Milliseconds) -> Int {
+    storedCount -= 1
+    let index = makeSlot(impression.id, .pending)
+    fill(index, impression, ordinal: ordinal, floor: floor)
+    return index
+  }
+
+  private mutating func empty(_ index: Int) -> ImpressionID {
     var action = slots[index].firstAction
     while action >= 0 {
       let next = actions[Int(action)].next
-      actions[Int(action)].next = freeAction
-      freeAction = action
+      freeAction(action)
       if slots[index].kind == .orphans { waitingCount -= 1 }
       action = next
     }
@@ -115,7 +156,13 @@ struct PendingTable {
     let id = slots[index].id
     slots[index] = Slot(serial: slots[index].serial &+ 1)
     freeSlots.append(UInt32(index))
-    if let forgetAfter { remember(id, until: forgetAfter) } else { map[id] = nil }
+    return id
+  }
+
+  private mutating func freeAction(_ action: Int32) {
+    actions[Int(action)].next = firstFreeAction
+    firstFreeAction = action
+    usedActions -= 1
   }
 
   mutating func remember(_ id: ImpressionID, until forgetAfter: Milliseconds) {
@@ -123,8 +170,8 @@ struct PendingTable {
   }
 
   mutating func remember(_ id: ImpressionID, inMinute minute: Int64) {
-    map[id] = PendingTable.remembered
-    rememberedByMinute[minute, default: []].append(id)
+    let chain = rememberedByMinute[minute] ?? (nil, 0)
+    rememberedByMinute[minute] = (map.set(id, .remembered(next: chain.first)), chain.count + 1)
     rememberedCount += 1
     earliestMinute = min(earliestMinute, minute)
   }
@@ -133,11 +180,26 @@ struct PendingTable {
   mutating func forget(before watermark: Milliseconds) {
     let now = watermark / PendingTable.bucketMilliseconds
     while earliestMinute < now {
-      let ids = rememberedByMinute.removeValue(forKey: earliestMinute) ?? []
-      for id in ids { map[id] = nil }
-      rememberedCount -= ids.count
+      for id in remembered(inMinute: earliestMinute) { map[id] = nil }
+      rememberedCount -= rememberedByMinute.removeValue(forKey: earliestMinute)?.count ?? 0
       earliestMinute = rememberedByMinute.keys.min() ?? .max
     }
+  }
+
+  var rememberedMinutes: [Int64] { Array(rememberedByMinute.keys) }
+
+  /// The ids to be forgotten after a minute.
+  func remembered(inMinute minute: Int64) -> [ImpressionID] {
+    guard let chain = rememberedByMinute[minute] else { return [] }
+    var ids: [ImpressionID] = []
+    ids.reserveCapacity(chain.count)
+    var next = chain.first
+    while let entry = next {
+      ids.append(map.id(of: entry))
+      guard case .remembered(let further) = map.known(of: entry) else { break }
+      next = further
+    }
+    return ids
   }
 
   /// Adds an action to a slot; false when the slot has one of that name and time.
@@ -154,15 +216,16 @@ struct PendingTable {
     }
     var action = action
     action.next = slots[index].firstAction
-    if freeAction >= 0 {
-      let place = freeAction
-      freeAction = actions[Int(place)].next
+    if firstFreeAction >= 0 {
+      let place = firstFreeAction
+      firstFreeAction = actions[Int(place)].next
       actions[Int(place)] = action
       slots[index].firstAction = place
     } else {
       slots[index].firstAction = Int32(actions.count)
       actions.append(action)
     }
+    usedActions += 1
     if slots[index].kind == .orphans { waitingCount += 1 }
     return true
   }
@@ -186,8 +249,7 @@ struct PendingTable {
       let next = actions[Int(action)].next
       if actions[Int(action)].time < time {
         if kept < 0 { slots[index].firstAction = next } else { actions[Int(kept)].next = next }
-        actions[Int(action)].next = freeAction
-        freeAction = action
+        freeAction(action)
         dropped += 1
       } else {
         kept = action

@@ -53,4 +53,16 @@ struct Timers {
     next = buckets.indices.first { !buckets[$0].isEmpty }.map { earliest[$0] } ?? .max
     earliest[0] = .max
   }
+
+  /// Drops entries that no longer hold, to give their memory back.
+  mutating func removeAll(where isGone: (Entry) -> Bool) {
+    count = 0
+    next = .max
+    for bucket in buckets.indices where !buckets[bucket].isEmpty {
+      buckets[bucket] = buckets[bucket].filter { !isGone($0) }
+      count += buckets[bucket].count
+      earliest[bucket] = buckets[bucket].reduce(.max) { min($0, max($1.due, last)) }
+      next = min(next, earliest[bucket])
+    }
+  }
 }

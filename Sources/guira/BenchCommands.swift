@@ -146,7 +146,8 @@ struct BenchJoin: ParsableCommand {
     discussion: """
       json: lines are parsed and appended on one thread and joined on another, until the last example is on disk. joiner:
       the joiner alone. http: one client, so many events a request, until all are acknowledged. Needs about 2 KiB of disk
-      for each impression for a moment.
+      for each impression for a moment. --pending measures only a joiner with so many pending impressions: while they
+      come, and then while as many leave as come; it needs about 500 bytes of disk for each.
       """)
   @Option(help: "Impressions of a run; about two and a half events each.") var impressions = 200_000
   @Option(help: "Runs of each kind, taken in turns.") var runs = 5
@@ -154,15 +155,27 @@ struct BenchJoin: ParsableCommand {
   @Option(help: "Connections of the client, each with one request under way.") var connections = 4
   @Option(help: "The seed of the traffic.") var seed: UInt64 = 1
   @Option(help: "Where the journals are made, and removed again.") var journal = "/tmp"
+  @Option(help: "Pending impressions: measure that instead.") var pending: Int?
+  @Option(help: "The joiner's bound on memory with --pending, in bytes.") var memory = 1 << 30
   @Flag(help: "Print one JSON object.") var json = false
 
   func validate() throws {
+    guard (10_000...1_000_000_000).contains(pending ?? 10_000), memory >= 0 else {
+      throw ValidationError("--pending must be 10000 to 1000000000 and --memory not negative.")
+    }
     guard (1...100_000_000).contains(impressions), runs > 0, (1...10_000).contains(batch),
       (1...64).contains(connections)
     else { throw ValidationError("all numbers must be positive, --batch at most 10000, --connections at most 64.") }
   }
 
   func run() throws {
+    if let pending {
+      var benchmark = PendingBenchmark()
+      benchmark.pending = pending
+      benchmark.memory = memory
+      benchmark.directory = journal
+      return try reporting { try show(benchmark.run(progress: progress), json: json) }
+    }
     var benchmark = JoinBenchmark()
     benchmark.impressions = impressions
     benchmark.runs = runs

@@ -52,6 +52,7 @@ struct ChaosReport: Codable {
     case .checkpointRenamed, .checkpointUnnamed, .checkpointPublished: "checkpoint rename"
     case .checkpointUnlisted, .checkpointPruned, .segmentUnnamed: "checkpoint clearing"
     case .sendHalf: "sending"
+    case .pendingStored, .pendingSnapshot, .pendingNamed: "the joiner's store"
     }
   }
 

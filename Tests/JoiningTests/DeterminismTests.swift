@@ -20,16 +20,7 @@ import Testing
   }
 
   @Test func `without late impressions even the order of the examples is the same`() {
-    var traffic = Traffic(impressions: 200, seed: 2)
-    for input in traffic.streams.keys where input.stream == .impressions {
-      var own = Milliseconds.min
-      traffic.streams[input]!.removeAll { event in
-        guard case .impression(let impression) = event else { return false }
-        defer { own = max(own, impression.time) }
-        return impression.time < own
-      }
-      traffic.streams[input]!.removeAll { if case .watermark(let time) = $0 { time != .max } else { false } }
-    }
+    let traffic = Traffic(impressions: 200, seed: 2).withoutLateImpressions
     var first: [Example] = []
     for seed in 0..<20 as Range<UInt64> {
       var core = JoinerCore(rules: traffic.rules)

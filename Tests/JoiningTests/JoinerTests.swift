@@ -150,13 +150,16 @@ struct Cluster {
     #expect(places["joiner"]!.safe > 0 && places["joiner"]!.processed == places["joiner"]!.safe)
   }
 
-  @Test func `dropped at any moment and started anew, it neither loses nor repeats a label`() throws {
+  @Test(arguments: [1 << 30, 30_000, 0])
+  func `dropped at any moment and started anew, it neither loses nor repeats a label`(memory: Int) throws {
+    var stored = 0
     for seed in 0..<12 as Range<UInt64> {
       let scratch = ScratchDirectory()
       var random = SeededRandom(seed: seed)
       var cluster = try Cluster(root: scratch.path, Traffic(impressions: 120, seed: 20 + seed), lateActions: true)
       cluster.options.checkpointInterval = seed % 3 == 0 ? .seconds(3600) : .microseconds(200)
       cluster.options.syncInterval = seed % 2 == 0 ? .zero : .microseconds(500)
+      cluster.options.memory = memory
       var joiner: Joiner? = try cluster.joiner()
       var open = cluster.traffic.rules.allInputs
       var drops = 0
@@ -165,6 +168,7 @@ struct Cluster {
         for _ in 0..<Int.random(in: 0...8, using: &random) { _ = try joiner!.step() }
         guard random.uniform() < 0.3 else { continue }
         if random.uniform() < 0.3 { try joiner!.checkpoint() }
+        stored += joiner!.core.storedImpressions
         joiner = nil  // what was not flushed is gone, and so is the state since the last checkpoint
         joiner = try cluster.joiner()
         drops += 1
@@ -176,7 +180,9 @@ struct Cluster {
       try cluster.check(counters!)
       let late = try cluster.records("late", 0)
       #expect(UInt64(late.count) == counters!.lateActions)
+      #expect(joiner!.core.pendingImpressions == 0)
     }
+    #expect(memory == 1 << 30 ? stored == 0 : stored > 300)
   }
 
   @Test func `without its checkpoint it reads everything again and adds nothing`() throws {

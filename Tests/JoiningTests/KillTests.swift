@@ -65,6 +65,7 @@ struct DeadlyStreams: JoinerStreams {
         var cluster = try Cluster(root: root, Traffic(impressions: 100, seed: 50), lateActions: true)
         cluster.options.checkpointInterval = .zero
         cluster.options.syncInterval = .zero
+        cluster.options.memory = 0
         let streams = DeadlyStreams(streams: cluster.streams, fuse: DeadlyStreams.Fuse(fuse))
         let joiner = try Joiner(cluster.options, streams: streams)
         joiner.readBatchLimit = 4
@@ -72,6 +73,7 @@ struct DeadlyStreams: JoinerStreams {
         try joiner.checkpoint()
       }
     }
+    cluster.options.memory = 0
     let joiner = try cluster.joiner()
     while try joiner.step() {}
     var counters: JoinCounters?

@@ -47,11 +47,14 @@ import Testing
   @Test func `the index holds what a dictionary holds`() {
     var random = SeededRandom(seed: 2)
     var index = ImpressionIndex()
-    var reference: [ImpressionID: UInt32] = [:]
+    var reference: [ImpressionID: Known] = [:]
     for step in 0..<40_000 as Range<UInt32> {
       let limit: UInt64 = step < 20_000 ? 4000 : 300
       let id = ImpressionID(high: UInt64.random(in: 0...1, using: &random), low: .random(in: 0...limit, using: &random))
-      let value: UInt32? = random.uniform() < 0.55 ? step : nil
+      let values = [
+        Known.slot(Int(step)), .remembered(next: step), .remembered(next: nil), .stored(due: Int64(step) - 9000),
+      ]
+      let value = random.uniform() < 0.55 ? values[Int(step) % 4] : nil
       index[id] = value
       reference[id] = value
       let other = ImpressionID(high: 0, low: .random(in: 0...limit, using: &random))

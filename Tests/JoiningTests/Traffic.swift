@@ -51,6 +51,21 @@ struct Traffic {
     for input in rules.allInputs { streams[input, default: []].append(.watermark(time: .max)) }
   }
 
+  /// The same but for impressions that come late, so that even the order of examples is given.
+  var withoutLateImpressions: Traffic {
+    var traffic = self
+    for input in streams.keys where input.stream == .impressions {
+      var own = Milliseconds.min
+      traffic.streams[input]!.removeAll { event in
+        guard case .impression(let impression) = event else { return false }
+        defer { own = max(own, impression.time) }
+        return impression.time < own
+      }
+      traffic.streams[input]!.removeAll { if case .watermark(let time) = $0 { time != .max } else { false } }
+    }
+    return traffic
+  }
+
   var count: Int { streams.values.reduce(0) { $0 + $1.count } }
 
   /// Feeds records `from...` of one random interleaving; `step` is called after each.

@@ -219,6 +219,10 @@ public struct JoinerSettings: Sendable, Equatable, Settings {
   ///
   /// Default 256MiB; what was longest without an event goes first.
   public var featureMemory = 256 << 20
+  /// About the most memory that pending impressions and known ids take; impressions beyond it are put on disk.
+  ///
+  /// Default 1GiB: some 20 million pending impressions. A known id takes 40 bytes of it wherever its impression is.
+  public var memory = 1 << 30
 
   /// How long beyond the largest window an impression is remembered.
   static let graceMilliseconds: Int64 = 10 * 60 * 1000
@@ -233,5 +237,6 @@ public struct JoinerSettings: Sendable, Equatable, Settings {
     section.value("keepExamples", &keepExamples, .size(0...1 << 50))
     section.value("featureDelay", &featureDelay, .duration(.zero ... .seconds(3600)))
     section.value("featureMemory", &featureMemory, .size(StreamFeatureRules.leastBytes...1 << 40))
+    section.value("memory", &memory, .size(1 << 20...1 << 40))
   }
 }

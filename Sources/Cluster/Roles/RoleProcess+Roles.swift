@@ -61,6 +61,7 @@ extension RoleProcess {
     var options = JoinerOptions(rules: configuration.joinRules, stateDirectory: directory)
     options.checkpointInterval = configuration.joiner.checkpointEvery
     options.backlogLimit = UInt64(configuration.joiner.backlogBytes)
+    options.memory = configuration.joiner.memory
     StopSignal.onSignal {}
     guard let joiner = try openJoiner(options, board) else { return }
     try joiner.run(until: { StopSignal.wasSent }) { status in
@@ -71,6 +72,10 @@ extension RoleProcess {
       report.counters[StatusKey.examplesPerSecond] = board.rate("examples", Double(status.counters.examples))
       report.counters[StatusKey.impressions] = Double(status.counters.impressions)
       report.counters["pendingImpressions"] = Double(status.pendingImpressions)
+      report.counters["pendingInMemory"] = Double(status.pendingImpressions - status.storedImpressions)
+      report.counters["pendingOnDisk"] = Double(status.storedImpressions)
+      report.counters["pendingMemoryBytes"] = Double(status.memoryBytes)
+      report.counters["pendingDiskBytes"] = Double(status.storedBytes)
       report.counters["unread"] = Double(status.inputs.reduce(0) { $0 + $1.unread })
       report.counters["lateActions"] = Double(status.counters.lateActions)
       report.counters["duplicates"] = Double(
