@@ -117,7 +117,7 @@ private func residentBytes(_ field: String) -> Int {
 
 /// Lets `VmHWM` begin anew.
 private func resetResidentPeak() {
-  try? Array("5".utf8).withUnsafeBytes { try Data($0).write(to: URL(filePath: "/proc/self/clear_refs")) }
+  try? Data("5".utf8).write(to: URL(filePath: "/proc/self/clear_refs"))
 }
 
 /// Writes impressions and actions to journals, in the order of time.

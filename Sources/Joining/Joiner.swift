@@ -175,18 +175,13 @@ public final class Joiner {
       try keepHouse()
     }
     var didRead = false
-    let isOpen = isDelivered && !isHeldBack
-    if isOpen && isSettled {
-      didRead = try read() > 0
-      isSettled = !didRead
-    }
     do throws(JoinerError) {
-      if isOpen {
-        if !isSettled {
-          let settled = try core.settle(store)
-          isSettled = settled.isDone
-          if core.storedImpressions > 0 { FaultPoint.pendingStored.pass() }
-          if settled.loaded > 0 { didRead = true }
+      if isDelivered, !isHeldBack {
+        if !isSettled { didRead = try settle() }
+        if isSettled, try read() > 0 {
+          didRead = true
+          isSettled = false
+          _ = try settle()
         }
         undelivered = core.takeExamples()
         undeliveredLate = core.takeLateActions()
@@ -206,6 +201,14 @@ public final class Joiner {
       return false
     }
     return didRead
+  }
+
+  /// Lets the core have from the store what it asked for; false when nothing came.
+  private func settle() throws(JoinerError) -> Bool {
+    let settled = try core.settle(store)
+    isSettled = settled.isDone
+    if core.storedImpressions > 0 { FaultPoint.pendingStored.pass() }
+    return settled.loaded > 0
   }
 
   private var isDelivered: Bool { undelivered.isEmpty && undeliveredLate.isEmpty }
