@@ -33,14 +33,17 @@ public struct JoinBenchmark: Sendable {
     progress("making \(impressions) impressions")
     let traffic = try BenchTraffic(self)
     var json: [Double] = []
+    var protobuf: [Double] = []
     var joiner: [Double] = []
     var http: [Double] = []
     for run in 1...max(1, runs) {
-      json.append(try scratch { try joined(traffic, in: $0, isWrittenBefore: false) })
-      joiner.append(try scratch { try joined(traffic, in: $0, isWrittenBefore: true) })
+      json.append(try scratch { try joined(traffic, .json, in: $0, isWrittenBefore: false) })
+      protobuf.append(try scratch { try joined(traffic, .protobuf, in: $0, isWrittenBefore: false) })
+      joiner.append(try scratch { try joined(traffic, .protobuf, in: $0, isWrittenBefore: true) })
       http.append(try scratch { try overHTTP(traffic, in: $0) })
       progress(
-        "run \(run): json \(Int(json[run - 1])), joiner alone \(Int(joiner[run - 1])), http \(Int(http[run - 1]))")
+        "run \(run): json \(Int(json[run - 1])), protobuf \(Int(protobuf[run - 1])), joiner alone "
+          + "\(Int(joiner[run - 1])), http \(Int(http[run - 1]))")
     }
     return BenchmarkReport(
       name: "join",
@@ -51,6 +54,7 @@ public struct JoinBenchmark: Sendable {
       ],
       results: [
         "json.eventsPerSecond": Measurement(json, "events/s"),
+        "protobuf.eventsPerSecond": Measurement(protobuf, "events/s"),
         "joiner.eventsPerSecond": Measurement(joiner, "events/s"),
         "http.eventsPerSecond": Measurement(http, "events/s"),
       ])
@@ -64,13 +68,15 @@ public struct JoinBenchmark: Sendable {
   }
 
   /// Events a second from the first line to the last example on disk.
-  private func joined(_ traffic: BenchTraffic, in root: String, isWrittenBefore: Bool) throws -> Double {
+  private func joined(
+    _ traffic: BenchTraffic, _ format: BenchTraffic.Format, in root: String, isWrittenBefore: Bool
+  ) throws -> Double {
     let rules = JoinRules(
       tasks: EventSchema.synthetic.tasks, impressionPartitions: 1, actionPartitions: 1, outputPartitions: 1,
       allowedLatenessMilliseconds: traffic.latenessMilliseconds)
     let failure = Mutex<StreamError?>(nil)
     let feed: @Sendable () -> Void = {
-      do throws(StreamError) { try traffic.feed(root) } catch { failure.withLock { $0 = error } }
+      do throws(StreamError) { try traffic.feed(root, format) } catch { failure.withLock { $0 = error } }
     }
     if isWrittenBefore { feed() }
     let began = Clocks.monotonic()
@@ -141,77 +147,5 @@ private final class ExampleCount {
     if source == nil { source = try? JournalSource(location, consumer: "bench") }
     while (try? source?.next()) as StreamRecord? != nil { seen += 1 }
     return seen
-  }
-}
-
-/// Synthetic traffic as JSON Lines in memory.
-private struct BenchTraffic: Sendable {
-  let text: [UInt8]
-  /// Where each line begins, and the end.
-  let starts: [Int]
-  let latenessMilliseconds: Int64
-  let lastTime: Milliseconds
-
-  var events: Int { starts.count - 1 }
-
-  init(_ benchmark: JoinBenchmark) throws {
-    var options = TrafficOptions()
-    options.seed = benchmark.seed
-    options.impressions = benchmark.impressions
-    var generator = TrafficGenerator(options)
-    let encoder = EventEncoder(schema: .synthetic)
-    var writer = ByteWriter(capacity: 1 << 24)
-    var starts = [0]
-    var last: Milliseconds = 0
-    while let record = generator.next() {
-      try encoder.append(record.event, to: &writer)
-      writer.append(UInt8(0x0A))
-      starts.append(writer.count)
-      last = max(last, record.event.time)
-    }
-    text = writer.finish().array
-    self.starts = starts
-    latenessMilliseconds = generator.latenessMilliseconds
-    lastTime = last
-  }
-
-  func bodies(of count: Int) -> [Range<Int>] {
-    stride(from: 0, to: events, by: count).map { starts[$0]..<starts[min($0 + count, events)] }
-  }
-
-  /// Parses all lines and appends them, with watermarks, as an ingest does.
-  func feed(_ root: String) throws(StreamError) {
-    let sinks = [
-      try JournalSink(StreamLocation(root: root, stream: .impressions, partition: 0)),
-      try JournalSink(StreamLocation(root: root, stream: .actions, partition: 0)),
-    ]
-    var parser = EventParser(schema: .synthetic)
-    var writer = ByteWriter(capacity: 1024)
-    let whole = unsafe text.span.bytes
-    var newest: Milliseconds = .min
-    for line in 0..<events {
-      let event: Event
-      do throws(EventFault) {
-        event = try parser.parse(whole.extracting(starts[line]..<starts[line + 1] - 1), line: line + 1)
-      } catch {
-        throw .misfit(path: "the benchmark's traffic", problems: ["\(error)"])
-      }
-      newest = max(newest, event.time)
-      writer.clear()
-      event.encode(into: &writer)
-      if case .impression = event {
-        try sinks[0].append(writer.written)
-      } else {
-        try sinks[1].append(writer.written)
-      }
-      let isLast = line == events - 1
-      guard line % 8192 == 8191 || isLast else { continue }
-      writer.clear()
-      Event.watermark(time: isLast ? newest + 3_600_000 : newest - latenessMilliseconds).encode(into: &writer)
-      for sink in sinks {
-        try sink.append(writer.written)
-        try sink.sync()
-      }
-    }
   }
 }

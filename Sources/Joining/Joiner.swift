@@ -177,16 +177,16 @@ public final class Joiner {
         try keepHouse()
       }
       if isDelivered, !isHeldBack {
+        if !isSettled { didRead = try settle() }
         if isSettled {
+          // Until it is known that nothing was read: reading may fail in the middle.
           isSettled = false
-          didRead = try read() > 0
-          isSettled = !didRead
-        }
-        if !isSettled {
-          let settled = try core.settle(store)
-          isSettled = settled.isDone
-          if core.storedImpressions > 0 { FaultPoint.pendingStored.pass() }
-          if settled.loaded > 0 { didRead = true }
+          if try read() > 0 {
+            didRead = true
+            _ = try settle()
+          } else {
+            isSettled = true
+          }
         }
         undelivered = core.takeExamples()
         undeliveredLate = core.takeLateActions()
@@ -206,6 +206,14 @@ public final class Joiner {
       return false
     }
     return didRead
+  }
+
+  /// Lets the core have from the store what it asked for; false when nothing came.
+  private func settle() throws(JoinerError) -> Bool {
+    let settled = try core.settle(store)
+    isSettled = settled.isDone
+    if core.storedImpressions > 0 { FaultPoint.pendingStored.pass() }
+    return settled.loaded > 0
   }
 
   private var isDelivered: Bool { undelivered.isEmpty && undeliveredLate.isEmpty }

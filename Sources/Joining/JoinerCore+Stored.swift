@@ -63,9 +63,11 @@ struct StoredState {
     if bound != nil { order.append((UInt32(slot), serial)) }
   }
 
-  /// Forgets slots that are gone, when they may be the most.
+  /// Whether most of the slots that were noted may be gone.
+  var isFullOfSlots: Bool { order.count > orderLimit }
+
+  /// Forgets slots that are gone.
   mutating func forgetSlots(where isGone: (Int, UInt32) -> Bool) {
-    guard order.count > orderLimit else { return }
     order = order[orderBegin...].filter { !isGone(Int($0.slot), $0.serial) }
     orderBegin = 0
     orderLimit = 2 * order.count + 4096
@@ -98,8 +100,7 @@ extension JoinerCore {
   mutating func settle(_ store: PendingStore) throws(JoinerError) -> (loaded: Int, isDone: Bool) {
     flush(to: store)
     spill(to: store)
-    let slots = table.slots
-    stored.forgetSlots { slots[$0].serial != $1 }
+    forgetSlots()
     try store.commit()
     var loaded = 0
     while stored.next < watermark {
@@ -167,6 +168,12 @@ extension JoinerCore {
       action = table.actions[Int(action)].next
     }
     return stored
+  }
+
+  private mutating func forgetSlots() {
+    guard stored.isFullOfSlots else { return }
+    let slots = table.slots
+    stored.forgetSlots { slots[$0].serial != $1 }
   }
 
   /// Slots that were emptied leave their appointments behind; when those are the most, they go.

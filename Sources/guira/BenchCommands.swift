@@ -142,10 +142,10 @@ struct BenchCheckpoint: ParsableCommand {
 
 struct BenchJoin: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "join", abstract: "Events per second: JSON Lines to examples, and over HTTP into the journal.",
+    commandName: "join", abstract: "Events per second: JSON Lines and protobuf to examples, and over HTTP into the journal.",
     discussion: """
-      json: lines are parsed and appended on one thread and joined on another, until the last example is on disk. joiner:
-      the joiner alone. http: one client, so many events a request, until all are acknowledged. Needs about 2 KiB of disk
+      json, protobuf: events are parsed and appended on one thread and joined on another, until the last example is on
+      disk. joiner: the joiner alone. http: one client, so many events a request, until all are acknowledged. Needs about 2 KiB of disk
       for each impression for a moment. --pending measures only a joiner with so many pending impressions: while they
       come, and then while as many leave as come; it needs about 500 bytes of disk for each.
       """)
