@@ -98,6 +98,14 @@ extension Experiment {
     ).run(progress: progress)
   }
 
+  /// The features that downstream models read: events give them, and they are not the user's.
+  private func downstreamFeatures(_ upstream: ModelSettings) -> [Int] {
+    recording.schema.features.enumerated().filter { _, feature in
+      feature.kind == .id && feature.stream == nil && !upstream.users.features.contains(feature.name)
+        && feature.name != settings.configuration.soap.user
+    }.map(\.offset)
+  }
+
   /// The impressions from `first` on, with the features that are not the user's and the labels of some tasks.
   private func downstreamData(
     _ tasks: [String], upstream: ModelSettings, from first: Int
@@ -110,10 +118,7 @@ extension Experiment {
       }
       return place
     }
-    let context = schema.features.indices.filter {
-      schema.features[$0].kind == .id && !upstream.users.features.contains(schema.features[$0].name)
-        && schema.features[$0].name != settings.configuration.soap.user
-    }
+    let context = downstreamFeatures(upstream)
     guard !context.isEmpty else { throw ExperimentError("no feature with one id is left for the downstream models") }
     var data = DownstreamData(
       columns: context.map { _ in [] }, idCounts: context.map { _ in 0 }, labels: [], tasks: tasks)
@@ -208,10 +213,7 @@ extension Experiment {
   private func importance(
     _ trial: DownstreamTrial, _ results: [(name: String, result: DownstreamResult)], _ upstream: ModelSettings
   ) -> ExperimentReport.Table {
-    let names =
-      recording.schema.features.filter {
-        $0.kind == .id && !upstream.users.features.contains($0.name) && $0.name != settings.configuration.soap.user
-      }.map(\.name) + ["user vector"]
+    let names = downstreamFeatures(upstream).map { recording.schema.features[$0].name } + ["user vector"]
     let tasks = trial.data.tasks
     var table = ExperimentReport.Table(
       title: "what a downstream model loses when a feature's values are exchanged, async", subject: "feature",

@@ -105,4 +105,38 @@ import Testing
     #expect(up.code == 0, "\(up.errors)")
     #expect(try scratch.readReport().examples == 1500)
   }
+
+  @Test func `a pass over a file knows the features from the stream`() throws {
+    let scratch = try Scratch()
+    let traffic = try scratch.makeTraffic(1000)
+    let features = """
+      [{name: user_id}, {name: item_id}, {name: category}, {name: hour}, \
+      {name: item_clicks, stream: {count: click, by: [item_id], buckets: 4}}]
+      """
+    let trained = try guira([
+      "train", sampleConfiguration, "--events", traffic, "--state", scratch.state, "--set", "features=\(features)",
+      "--set", "replicas.port=\(scratch.httpPort)", "--set", "joiner.allowedLateness=10s",
+    ])
+    try #require(trained.code == 0, "\(trained.errors)")
+    let path = "\(scratch.path)/learnt.safetensors"
+    let exported = try guira(["export", "--state", scratch.state, "--output", path])
+    try #require(exported.code == 0, "\(exported.errors)")
+    // One bucket at least for no click, one click and more.
+    #expect(try SafetensorsHeader(path).shape("main.item_clicks.ids")[0] >= 3)
+  }
+}
+
+/// What a safetensors file says of its arrays.
+struct SafetensorsHeader {
+  private let entries: [String: Any]
+
+  init(_ path: String) throws {
+    let data = try Data(contentsOf: URL(filePath: path))
+    let count = data.prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
+    entries = try JSONSerialization.jsonObject(with: data[8..<8 + count]) as? [String: Any] ?? [:]
+  }
+
+  func shape(_ name: String) throws -> [Int] {
+    try #require((entries[name] as? [String: Any])?["shape"] as? [Int], "no array \(name)")
+  }
 }

@@ -159,6 +159,86 @@ private struct Traffic {
   }
 }
 
+@Suite("Features from the stream in experiments") struct StreamFeatureExperimentTests {
+  /// The user's clicks so far in buckets, and the last items clicked, with the rows of items.
+  private func configuration() throws -> ClusterConfiguration {
+    try ClusterConfiguration(
+      text: Traffic.configuration.replacingOccurrences(of: "KIND", with: "fm"), file: "test",
+      overrides: [
+        "features=[{name: user_id}, {name: item_id}, {name: category}, {name: hour}, "
+          + "{name: clicks, stream: {count: click, by: [user_id], buckets: 4}}, "
+          + "{name: clicked, kind: ids, limit: 3, table: item_id, combiner: mean, "
+          + "stream: {last: click, of: item_id, by: [user_id]}}]",
+        "joiner.featureDelay=2s",
+      ])
+  }
+
+  private func recording(_ configuration: ClusterConfiguration, _ impressions: Int) throws -> Recording {
+    let (plain, schema) = (try Traffic.recording(impressions), configuration.eventSchema)
+    let events = try plain.events.map { event in
+      guard case .impression(var impression) = event else { return event }
+      let given = try impression.features.values(of: plain.schema)
+      impression.features = FeatureBlock(schema: schema, values: given + [.ids([]), .ids([])])
+      return .impression(impression)
+    }
+    return Recording(events: events, schema: schema)
+  }
+
+  @Test func `what is served is what is trained on, and both are what counting the events gives`() throws {
+    let configuration = try configuration()
+    let recording = try recording(configuration, 1500)
+    let cluster = try DataTimeCluster(configuration, recording, times: PublicationTimes(sparse: nil, dense: nil))
+    var (served, trained) = ([[FeatureValue]](), [Int: [FeatureValue]]())
+    func advance(to time: Milliseconds) throws {
+      try cluster.advance(to: time, isPublishing: false, score: {}) { example in
+        trained[DataTimeCluster.impression(of: example)] = try? example.features.values(of: recording.schema)
+      }
+    }
+    for event in recording.events {
+      try advance(to: event.time)
+      switch event {
+      case .impression(let impression):
+        served.append(try cluster.served(impression).values(of: recording.schema))
+        cluster.show(impression)
+      case .action(let action): cluster.act(action)
+      case .watermark: continue
+      }
+    }
+    try advance(to: (recording.events.last?.time ?? 0) + 3_600_000)
+    #expect(trained.count == 1500)
+    #expect(trained.sorted { $0.key < $1.key }.map(\.value) == served)
+    let filled = ServedFeatures.all(recording, configuration.streamFeatureRules)
+    #expect(try filled.map { try $0.values(of: recording.schema) } == served)
+
+    // The same by going through all clicks for every impression.
+    var shown: [ImpressionID: Impression] = [:]
+    for case .impression(let impression) in recording.events { shown[impression.id] = impression }
+    var clicks: [UInt64: [(time: Milliseconds, item: UInt64)]] = [:]
+    for case .action(let action) in recording.events where action.name == "click" {
+      let values = try shown[action.impression]?.features.values(of: recording.schema) ?? []
+      guard case .ids(let user) = values[0], case .ids(let item) = values[1] else { continue }
+      clicks[user[0], default: []].append((action.time, item[0]))
+    }
+    var index = 0
+    for case .impression(let impression) in recording.events {
+      guard case .ids(let user) = served[index][0] else { continue }
+      let known = (clicks[user[0]] ?? []).filter { $0.time + 2000 < impression.time }
+      #expect(served[index][4] == .ids([UInt64(log2(1 + Double(known.count)) * 4)]))
+      #expect(served[index][5] == .ids(known.suffix(3).reversed().map(\.item)))
+      index += 1
+    }
+    #expect(served.last?[5] != .ids([]))
+  }
+
+  @Test func `what comes later changes no prediction with features from the stream`() throws {
+    let configuration = try configuration()
+    let recording = try recording(configuration, 1500)
+    let whole = try Traffic.served(recording, configuration).served[0].predictions
+    let half = try Traffic.served(recording.first(0.5), configuration).served[0].predictions
+    #expect(half == Array(whole[..<half.count]))
+  }
+}
+
 @Suite("Experiments on KuaiRand") struct KuaiRandExperimentTests {
   static let directory = ProcessInfo.processInfo.environment["GUIRA_KUAIRAND"]
 

@@ -59,11 +59,10 @@ public struct BatchTraining {
     configuration.trainers.count = 1
     self.configuration = configuration
     self.options = options
-    var joiner = JoinerCore(
-      rules: JoinRules(
-        tasks: configuration.eventSchema.tasks,
-        allowedLatenessMilliseconds: max(
-          input.latenessMilliseconds, configuration.joiner.allowedLateness.milliseconds)))
+    var rules = configuration.joinRules
+    (rules.impressionPartitions, rules.actionPartitions, rules.outputPartitions) = (1, 1, 1)
+    rules.allowedLatenessMilliseconds = max(input.latenessMilliseconds, rules.allowedLatenessMilliseconds)
+    var joiner = JoinerCore(rules: rules)
     var records: [Blob] = []
     var hash: UInt64 = configuration.cluster.seed ^ (options.shuffles ? 1 : 0)
     func collect(_ joined: [JoinedExample]) {
