@@ -147,6 +147,15 @@ private struct Traffic {
     #expect(rows[0] > rows[2])
   }
 
+  @Test func `users weigh by all their impressions, sampled negatives too`() {
+    var served = ServedScores(tasks: ["click"], impressions: 5)
+    served.predictions = [0.9, 0.1, 0.2, 0.3, 0.7]
+    served.labels = [1, 0, 0, 1, 0]
+    served.rates = [0.25]
+    let grouped = served.groupedAUC(task: 0, over: 0..<5, groups: [1, 1, 1, 2, 2])
+    #expect(abs((grouped ?? 0) - 9.0 / 14) < 1e-6)
+  }
+
   @Test func `settings that do not fit say what would`() throws {
     let recording = try Traffic.recording(50)
     var settings = ExperimentSettings(try Traffic.configuration())
