@@ -137,6 +137,23 @@ private struct Traffic {
     #expect(report.tables[1].rows[0].values["item_id"]?.mean == 1)
   }
 
+  @Test func `features that share a table share its slots`() throws {
+    let recording = try Traffic.recording(200)
+    let (hashed, colliding) = try recording.hashed(into: 8, tables: ["user_id", "item_id", "item_id", nil])
+    #expect(Set(colliding.keys) == ["user_id", "item_id"])
+    var slots: [UInt64: Set<UInt64>] = [:]
+    for (before, after) in zip(recording.features, hashed.features) {
+      let (old, new) = (try before.values(of: recording.schema), try after.values(of: recording.schema))
+      #expect(old[3] == new[3])
+      for feature in 1...2 {
+        guard case .ids(let id) = old[feature], case .ids(let slot) = new[feature] else { continue }
+        slots[id[0], default: []].insert(slot[0])
+      }
+    }
+    // Items 0 to 4 and the five categories are the same ids of one table.
+    #expect(slots.count > 50 && slots.allSatisfy { $0.value.count == 1 })
+  }
+
   @Test func `a shard comes back with an old state, and the more is lost the older it is`() throws {
     let report = try Experiment(ExperimentSettings(Traffic.configuration()), Traffic.recording())
       .snapshotLoss(ages: [nil, .zero, .seconds(100_000)])
