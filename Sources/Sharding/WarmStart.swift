@@ -87,6 +87,15 @@ public struct WarmStart {
     }.joined(separator: ", ")
   }
 
+  /// Refuses files that hold a shard's state.
+  /// - Throws: `RecoveryError` that names the directory.
+  public static func checkEmpty(_ files: ShardFiles) throws(RecoveryError) {
+    guard !Files.exists(files.journal), !Files.exists(files.checkpoints) else {
+      throw RecoveryError(
+        description: "\(files.directory) holds a shard's state already; a warm start begins with an empty one")
+    }
+  }
+
   /// Writes what a new shard owns as its first checkpoint.
   ///
   /// - Parameters:
@@ -94,10 +103,7 @@ public struct WarmStart {
   ///   - files: its files; it has no journal yet.
   /// - Throws: `RecoveryError` when the shard has a state already, `JournalError` for damage.
   public func write(_ options: ShardOptions, into files: ShardFiles) throws -> Summary {
-    guard !Files.exists(files.journal), !Files.exists(files.checkpoints) else {
-      throw RecoveryError(
-        description: "\(files.directory) holds a shard's state already; a warm start begins with an empty one")
-    }
+    try Self.checkEmpty(files)
     let changed = Set(differences(to: options).changed.map(\.name))
     let core = CoreBox(ShardCore(options, incarnation: 1, identity: (0, 0)))
     var summary = Summary()

@@ -31,6 +31,33 @@ import Testing
     #expect(again.code == 1 && again.errors.contains("holds a shard's state already"), "\(again.errors)")
   }
 
+  @Test func `a warm start that was killed half-way leaves a directory in which nothing runs`() throws {
+    let scratch = try Scratch()
+    let traffic = try scratch.makeTraffic(500)
+    let port = ["--set", "replicas.port=\(scratch.httpPort)"]
+    let trained = try guira(["train", sampleConfiguration, "--events", traffic, "--state", scratch.state] + port)
+    try #require(trained.code == 0, "\(trained.errors)")
+    let new = "\(scratch.path)/new"
+    let start = ["warm-start", sampleConfiguration, "--from", scratch.state, "--state", new] + port
+    // The second shard's checkpoint has its name, and no manifest.
+    let killed = try guira(start, environment: [FaultPoint.variable: "\(FaultPoint.checkpointRenamed.rawValue):2"])
+    #expect(killed.code != 0 && killed.output.contains("shard 0: "), "\(killed.output)")
+
+    let words = "a warm start into \(new) was not finished"
+    for arguments in [
+      ["up", sampleConfiguration, "--state", new] + port, ["shard", "--state", new, "--index", "1"], start,
+      ["train", sampleConfiguration, "--events", traffic, "--state", new] + port,
+    ] {
+      let refused = try guira(arguments)
+      #expect(refused.code != 0 && refused.errors.contains(words), "\(arguments[0]): \(refused.errors)")
+    }
+    try Files.remove(new)
+    #expect(try guira(start).code == 0)
+    // A cluster that is whole is not harmed by one more attempt.
+    #expect(try guira(start).errors.contains("holds a shard's state already"))
+    #expect(try guira(["train", sampleConfiguration, "--events", traffic, "--state", new] + port).code == 0)
+  }
+
   @Test func `what does not fit is named, and starts fresh when that is allowed`() throws {
     let scratch = try Scratch()
     let traffic = try scratch.makeTraffic(1000)
