@@ -83,7 +83,7 @@ public struct WarmStart {
   private static func words(_ table: TableOptions) -> String {
     table.segments.map { segment in
       let state = segment.optimizer.stateCount(width: segment.width)
-      return "\(segment.width) of \(segment.name) with \(state) of state"
+      return "\(segment.width) of \(segment.name) by \(segment.optimizer.rule.name) with \(state) of state"
     }.joined(separator: ", ")
   }
 

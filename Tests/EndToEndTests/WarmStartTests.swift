@@ -83,6 +83,10 @@ import Testing
         && refused.errors.contains("with --allow-changes these start fresh"),
       "\(refused.errors)")
     #expect(!FileManager.default.fileExists(atPath: "\(scratch.path)/wider"))
+    // State that is as wide means another thing to another rule.
+    let rule = ["--state", "\(scratch.path)/rule", "--set", "models.0.optimizer.rule=momentum"]
+    let other = try guira(start + rule)
+    #expect(other.code == 1 && other.errors.contains("by adagrad with 9 of state"), "\(other.errors)")
     let allowed = try guira(wider + ["--allow-changes"])
     #expect(allowed.code == 0 && allowed.output.contains("starts fresh"), "\(allowed.errors)")
   }
