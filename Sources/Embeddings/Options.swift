@@ -105,6 +105,9 @@ public enum Admission: Sendable, Equatable {
   /// The largest threshold.
   public static let largestThreshold = 65_535
 
+  /// Whether each id that waits has a count of its own.
+  public var countsExactly: Bool { if case .count = self { true } else { false } }
+
   /// The sighting that admits.
   public var threshold: Int {
     switch self {

@@ -46,6 +46,7 @@ struct WarmStartCommand: ParsableCommand {
       defer { directory.removeSockets() }
       for name in differences.new { write("\(name) is new and starts fresh\n") }
       for name in differences.dropped { write("\(name) is no longer there and is dropped\n") }
+      for words in differences.recounted { write("\(words)\n") }
       for (_, words) in differences.changed { write("\(words): starts fresh\n") }
       for shard in 0..<new.shardCount {
         let lock = try ShardLock(shard, paths: state.paths)

@@ -58,6 +58,26 @@ import Testing
     #expect(try guira(["train", sampleConfiguration, "--events", traffic, "--state", new] + port).code == 0)
   }
 
+  @Test(arguments: ["always", "{sketch: 3}", "{count: 2}"])
+  func `rows come along when ids are admitted in another way`(admission: String) throws {
+    let scratch = try Scratch()
+    let traffic = try scratch.makeTraffic(500)
+    let port = ["--set", "replicas.port=\(scratch.httpPort)"]
+    let trained = try guira(
+      ["train", sampleConfiguration, "--events", traffic, "--state", scratch.state, "--set"]
+        + ["tables.defaults.admission={count: 3}"] + port)
+    try #require(trained.code == 0, "\(trained.errors)")
+    let old = try export(scratch.state, to: "\(scratch.path)/old.safetensors")
+    let new = "\(scratch.path)/new"
+    let begun = try guira(
+      ["warm-start", sampleConfiguration, "--from", scratch.state, "--state", new, "--set"]
+        + ["tables.defaults.admission=\(admission)"] + port)
+    try #require(begun.code == 0, "\(begun.errors)")
+    let words = "table 'main.user_id': sightings of ids that have no row yet are counted anew"
+    #expect(begun.output.contains(words) == (admission != "{count: 2}"), "\(begun.output)")
+    #expect(try export(new, to: "\(scratch.path)/new.safetensors") == old)
+  }
+
   @Test func `what does not fit is named, and starts fresh when that is allowed`() throws {
     let scratch = try Scratch()
     let traffic = try scratch.makeTraffic(1000)
