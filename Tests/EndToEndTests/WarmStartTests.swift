@@ -136,7 +136,7 @@ import Testing
     let (first, second) = ("\(scratch.path)/first", "\(scratch.path)/second")
     let done = try train(first, ["--epochs", "2", "--shuffle"])
     try #require(done.code == 0, "\(done.errors)")
-    #expect(done.output.contains("1500 examples, 2 passes"), "\(done.output)")
+    #expect(done.output.contains("1500 examples, 2 passes; this run trained on 3000, "), "\(done.output)")
     // The same seed and data, one trainer, in one process: the same bits.
     #expect(try train(second, ["--epochs", "2", "--shuffle"]).code == 0)
     let learnt = try export(first)
@@ -145,8 +145,14 @@ import Testing
     #expect(try train(first, ["--epochs", "2", "--shuffle"]).code == 0)
     #expect(try export(first) == learnt)
     // Another pass goes on.
-    #expect(try train(first, ["--epochs", "3", "--shuffle"]).code == 0)
-    #expect(try export(first) != learnt)
+    let third = try train(first, ["--epochs", "3", "--shuffle"])
+    #expect(third.output.contains("1500 examples, 3 passes; this run trained on 1500, "), "\(third.output)")
+    let more = try export(first)
+    #expect(more != learnt)
+    // Fewer passes than were made.
+    let fewer = try train(first, ["--epochs", "1", "--shuffle"])
+    #expect(fewer.code == 0 && fewer.output.contains("there is nothing to do"), "\(fewer.output)\(fewer.errors)")
+    #expect(try export(first) == more)
 
     let up = try guira(
       [

@@ -31,6 +31,8 @@ public struct BatchTraining {
     public var epoch: Int
     /// By task.
     public var quality: [(task: String, auc: Double?, ne: Double?)]
+    /// How many examples this run trained on, over all its passes; earlier runs may have made some of them.
+    public var trained: Int
   }
 
   private let configuration: ClusterConfiguration
@@ -139,9 +141,11 @@ public struct BatchTraining {
     let seed = configuration.cluster.seed
     let total = UInt64(epochs * source.records.count)
     let box = SharedFlag()
+    let begun = Atomic(total)
     options.source = { _, position in
-      PassSource(source.records, epochs: epochs, shuffles: shuffles, seed: seed, from: position) { committed in
-        progress(Double(committed.low) / Double(max(1, total)))
+      begun.store(min(position.low, total), ordering: .relaxed)
+      return PassSource(source.records, epochs: epochs, shuffles: shuffles, seed: seed, from: position) { committed in
+        progress(min(1, Double(committed.low) / Double(max(1, total))))
         if committed.low >= total { box.set() }
       }
     }
@@ -157,7 +161,9 @@ public struct BatchTraining {
       if box.isSet || total == 0 { service.stop() }
     }
     if let error = failure.withLock({ $0 }) { throw error }
-    return Pass(model: model.settings.name, epoch: epochs, quality: quality)
+    return Pass(
+      model: model.settings.name, epoch: epochs, quality: quality,
+      trained: Int(total - begun.load(ordering: .relaxed)))
   }
 }
 
@@ -208,7 +214,8 @@ private struct PassSource: RecordSource {
 
   var hasEnded: Bool { position.low >= epochs * records.count }
 
-  mutating func end() -> Position { Position(low: UInt64(epochs * records.count)) }
+  /// An earlier run may have made more passes than this one wants.
+  mutating func end() -> Position { max(position, Position(low: UInt64(epochs * records.count))) }
 
   mutating func commit(processed: Position, safe: Position) { committed(safe) }
 }
