@@ -163,6 +163,26 @@ import Testing
     #expect(try scratch.readReport().examples == 1500)
   }
 
+  @Test func `a file that was corrected is trained on, and keys are no hindrance`() throws {
+    let scratch = try Scratch()
+    let traffic = try scratch.makeTraffic(300)
+    let keys = try guira(["keys", "create", "--config", sampleConfiguration, "--state", scratch.state])
+    try #require(keys.code == 0, "\(keys.errors)")
+    let train = [
+      "train", sampleConfiguration, "--events", traffic, "--state", scratch.state, "--set", "security.mode=curve",
+      "--set", "replicas.port=\(scratch.httpPort)",
+    ]
+    let first = try guira(train)
+    try #require(first.code == 0, "\(first.errors)")
+    #expect(try guira(train).output.contains("there is nothing to do"))
+    let path = "\(traffic)/events.jsonl"
+    let text = try String(contentsOfFile: path, encoding: .utf8)
+    let line = try #require(text.split(separator: "\n").first { $0.contains("\"click\"") })
+    try text.replacingOccurrences(of: line + "\n", with: "").write(toFile: path, atomically: true, encoding: .utf8)
+    let corrected = try guira(train)
+    #expect(corrected.output.contains("300 examples, 1 passes; this run trained on 300, "), "\(corrected.output)")
+  }
+
   @Test func `a pass over a file knows the features from the stream`() throws {
     let scratch = try Scratch()
     let traffic = try scratch.makeTraffic(1000)

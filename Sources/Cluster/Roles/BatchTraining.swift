@@ -71,8 +71,10 @@ public struct BatchTraining {
       for entry in joined {
         var writer = ByteWriter()
         entry.example.encode(into: &writer)
-        hash = Hashing.mix(hash ^ entry.example.impression.hash64)
-        records.append(writer.finish())
+        // Labels and features too: a file that was corrected is another one.
+        let record = writer.finish()
+        hash = Hashing.mix(hash ^ Hashing.xxh3(record.bytes))
+        records.append(record)
       }
     }
     var place: UInt64 = 0
