@@ -56,8 +56,9 @@ public struct BatchTraining {
     progress: (Double) -> Void = { _ in }
   ) throws {
     var configuration = configuration
-    // Shards and trainer are threads of this process.
+    // Shards and trainer are threads of this process, where keys do not reach and nobody else does.
     configuration.cluster.transport = .inproc
+    configuration.security.mode = .none
     configuration.trainers.count = 1
     self.configuration = configuration
     self.options = options
