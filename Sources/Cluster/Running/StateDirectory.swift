@@ -10,6 +10,7 @@
 internal import Base
 internal import Foundation
 internal import Glibc
+internal import Layers
 
 /// Why a state directory cannot be used.
 public struct StateError: Error, Equatable, Sendable, CustomStringConvertible {
@@ -224,6 +225,11 @@ extension ClusterConfiguration {
     for model in models {
       layout["models.\(model.name)"] =
         "\(model.kind.rawValue) of dimension \(model.dimension), rows by \(model.optimizer.rule.rawValue)"
+      // Shards hold tensors by their numbers, with the state of their optimizer.
+      let tensors = (try? makeModel(modelOptions(of: model)))?.denseTensors ?? []
+      layout["dense tensors of models.\(model.name)"] =
+        tensors.map { "\($0.name) \($0.shape)" }.joined(separator: ", ")
+        + " by \(model.denseOptimizer.rule.rawValue)"
     }
     return layout
   }
