@@ -163,6 +163,31 @@ import Testing
     #expect(try scratch.readReport().examples == 1500)
   }
 
+  @Test(.timeLimit(.minutes(2))) func `shards that cannot start end the run, whichever they are`() throws {
+    let scratch = try Scratch()
+    let traffic = try scratch.makeTraffic(100)
+    let train = [
+      "train", sampleConfiguration, "--events", traffic, "--state", scratch.state, "--set", "shards.count=8", "--set",
+      "replicas.port=\(scratch.httpPort)",
+    ]
+    let whole = try guira(train)
+    try #require(whole.code == 0, "\(whole.errors)")
+    // All but the last have a damaged journal.
+    for shard in 0..<7 {
+      let journal = "\(scratch.state)/shard-\(shard)/journal"
+      for name in try Files.names(in: journal) { try Files.replace("\(journal)/\(name)", with: Array("damage".utf8)) }
+    }
+    let broken = try guira(train + ["--epochs", "2"])
+    #expect(broken.code != 0 && broken.errors.contains("/journal"), "\(broken.errors)")
+  }
+
+  @Test(.timeLimit(.minutes(2))) func `a benchmark whose shard dies at once says so`() throws {
+    let outcome = try guira(
+      ["bench", "train", "--transport", "ipc", "--model", "fm", "--ids", "100", "--seconds", "1", "--runs", "1"],
+      environment: [FaultPoint.variable: "\(FaultPoint.claimTaken.rawValue):1"])
+    #expect(outcome.code == 1 && outcome.errors.contains("the shard ended: "), "\(outcome.errors)")
+  }
+
   @Test func `a file that was corrected is trained on, and keys are no hindrance`() throws {
     let scratch = try Scratch()
     let traffic = try scratch.makeTraffic(300)
