@@ -6,11 +6,12 @@ extension CutSection {
   /// The section with the rows and counts of some ids alone.
   ///
   /// Tombstones are left out, and sketch lines too: they count ids together and cannot be taken apart.
-  public func filtered(_ isKept: (UInt64) -> Bool) -> Blob {
+  /// - Parameter countsExactly: whether the table it is for counts ids that wait as sections do; else counts are left out.
+  public func filtered(countsExactly: Bool = true, _ isKept: (UInt64) -> Bool) -> Blob {
     let all = ids.array
     let kept = all.indices.filter { isKept(all[$0]) }
     let counted = countedIDs.array
-    let keptCounts = countKind == .sketch ? [] : counted.indices.filter { isKept(counted[$0]) }
+    let keptCounts = countKind != .exact || !countsExactly ? [] : counted.indices.filter { isKept(counted[$0]) }
     var header = SectionHeader(
       weightCount: weightCount, floatCount: floatCount, rows: kept.count, counted: keptCounts.count,
       countKind: countKind, hasFrequencies: frequencies.count > 0, watermark: watermark)

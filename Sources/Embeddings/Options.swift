@@ -29,6 +29,18 @@ public struct OptimizerOptions: Sendable, Equatable {
     case adam(beta1: Float, beta2: Float, epsilon: Float)
     /// FTRL-proximal; `alpha` is its own learning rate.
     case ftrl(alpha: Float, beta: Float, l1: Float, l2: Float)
+
+    /// The rule without its numbers: state that one made means nothing to another.
+    public var name: String {
+      switch self {
+      case .sgd: "sgd"
+      case .momentum: "momentum"
+      case .adagrad: "adagrad"
+      case .rowWiseAdagrad: "rowWiseAdagrad"
+      case .adam: "adam"
+      case .ftrl: "ftrl"
+      }
+    }
   }
 
   /// The rule.
@@ -92,6 +104,9 @@ public enum Admission: Sendable, Equatable {
 
   /// The largest threshold.
   public static let largestThreshold = 65_535
+
+  /// Whether each id that waits has a count of its own.
+  public var countsExactly: Bool { if case .count = self { true } else { false } }
 
   /// The sighting that admits.
   public var threshold: Int {

@@ -27,7 +27,7 @@ struct PublicationTimes: Equatable {
     return sparse / ((sparse + Self.longestEpoch - 1) / Self.longestEpoch)
   }
 
-  private static let longestEpoch: Int64 = 60_000
+  static let longestEpoch: Int64 = 60_000
 }
 
 /// A cluster that lives in data time.
@@ -73,6 +73,7 @@ final class DataTimeCluster {
   private(set) var times: PublicationTimes
   private(set) var now: Milliseconds
   private let joiner: JoinerBox
+  private var features: ServedFeatures?
   var shards: [ShardBox]
   private var shardOptions: [ShardOptions] = []
   var trainers: [TrainerBox] = []
@@ -118,7 +119,9 @@ final class DataTimeCluster {
       JoinRules(
         tasks: recording.schema.tasks, outputPartitions: partitions,
         allowedLatenessMilliseconds: max(
-          recording.latenessMilliseconds, configuration.joiner.allowedLateness.milliseconds)))
+          recording.latenessMilliseconds, configuration.joiner.allowedLateness.milliseconds),
+        features: configuration.streamFeatureRules))
+    features = ServedFeatures(configuration.streamFeatureRules, lateness: recording.latenessMilliseconds)
     streams = Array(repeating: [], count: partitions)
     shards = []
     var syncOptions = plan.sync
@@ -133,7 +136,7 @@ final class DataTimeCluster {
     let seed = configuration.cluster.seed
     sync = SyncCore(syncOptions, stored: nil) { Hashing.mix(seed) | 1 }
     store = try ReplicaStore(tables: plan.replicaTables, models: plan.servedModels)
-    predictor = try Predictor(store: store, schema: recording.schema)
+    predictor = try Predictor(store: store, schema: recording.schema, streamFeatures: features?.shared)
     follower = ReplicaFollower(replica: 0, incarnation: 1, target: ReplicaTarget(plan, store: store))
     for index in 0..<plan.map.shardCount {
       var options = plan.shard(index)
@@ -207,15 +210,22 @@ final class DataTimeCluster {
 
   // MARK: Events
 
+  /// The features of an impression that is about to be shown, with those from the stream as the replica has them now.
+  func served(_ impression: Impression) -> FeatureBlock {
+    predictor.filled(impression.features, at: impression.time)
+  }
+
   /// Takes the next impression; the joiner will make an example of it.
   func show(_ impression: Impression) {
     shown += 1
+    features?.take(.impression(impression))
     joiner.core.take(.impression(impression), from: JoinInput(.impressions, 0), at: Position(high: shown, low: 0))
   }
 
   /// Takes an action.
   func act(_ action: Action) {
     records += 1
+    features?.take(.action(action))
     joiner.core.take(.action(action), from: JoinInput(.actions, 0), at: Position(low: records))
   }
 
@@ -240,7 +250,9 @@ final class DataTimeCluster {
         try publish()
       }
     }
-    let epoch = moment - moment % times.epoch
+    // Nobody reads the blocks of a time in which nothing is published: few will do, and all runs have the same.
+    let length = isPublishing ? times.epoch : PublicationTimes.longestEpoch
+    let epoch = moment - moment % length
     if epoch > now {
       try join(upTo: epoch, label)
       try closeEpochs()
@@ -251,6 +263,7 @@ final class DataTimeCluster {
   /// Makes and trains on every example whose labels are due before a moment, which is now from then on.
   private func join(upTo moment: Milliseconds, _ label: (Example) -> Void) throws {
     now = moment
+    features?.advance(to: moment)
     records += 1
     let watermark = Event.watermark(time: moment - recording.latenessMilliseconds)
     joiner.core.take(watermark, from: JoinInput(.impressions, 0), at: Position(high: shown, low: records))

@@ -47,8 +47,10 @@ final class DataTimeRun {
   private let options: RunOptions
   private let taskOfModel: [[Int]]
   private var result: RunResult
-  /// Impressions that wait to be scored with what is served now.
-  private var waiting: [Int] = []
+  /// Impressions that wait to be scored with what is served now, with their features at their arrival.
+  private var waiting: [(impression: Int, features: FeatureBlock)] = []
+  /// What every impression is served with, for features that change places.
+  private var exchanged: [FeatureBlock] = []
   private var columns: FeatureColumns
   private var order: [Int] = []
 
@@ -65,7 +67,10 @@ final class DataTimeRun {
       return scores
     }
     result = RunResult(served: served, permuted: options.permuted.map { _ in served[0] })
-    if !options.permuted.isEmpty { order = Self.order(of: recording.impressions, options) }
+    if !options.permuted.isEmpty {
+      order = Self.order(of: recording.impressions, options)
+      exchanged = ServedFeatures.all(recording, configuration.streamFeatureRules)
+    }
   }
 
   /// The other impression that each impression takes a value from: a permutation of those that are scored so.
@@ -97,7 +102,7 @@ final class DataTimeRun {
             try cluster.lose(shard: loss.shard, comingBackFrom: kept)
           }
         }
-        if index >= options.scoredFrom { waiting.append(index) }
+        if index >= options.scoredFrom { waiting.append((index, cluster.served(impression))) }
         if waiting.count == Self.scoredTogether { try score() }
         cluster.show(impression)
         index += 1
@@ -134,18 +139,19 @@ final class DataTimeRun {
   private func score() throws {
     guard !waiting.isEmpty else { return }
     columns.clear()
-    for index in waiting { try recording.features[index].append(to: &columns, schema: recording.schema) }
-    for model in result.served.indices { try predict(model, columns, waiting, into: &result.served[model]) }
-    let judged = waiting.filter { $0 >= options.permutedFrom }
+    for entry in waiting { try entry.features.append(to: &columns, schema: recording.schema) }
+    let impressions = waiting.map(\.impression)
+    for model in result.served.indices { try predict(model, columns, impressions, into: &result.served[model]) }
+    let judged = waiting.filter { $0.impression >= options.permutedFrom }
     if !judged.isEmpty {
       for (place, feature) in options.permuted.enumerated() {
         columns.clear()
-        for index in judged {
-          var values = try recording.features[index].values(of: recording.schema)
-          values[feature] = try recording.features[order[index]].values(of: recording.schema)[feature]
+        for entry in judged {
+          var values = try entry.features.values(of: recording.schema)
+          values[feature] = try exchanged[order[entry.impression]].values(of: recording.schema)[feature]
           try FeatureBlock(schema: recording.schema, values: values).append(to: &columns, schema: recording.schema)
         }
-        try predict(0, columns, judged, into: &result.permuted[place])
+        try predict(0, columns, judged.map(\.impression), into: &result.permuted[place])
       }
     }
     waiting.removeAll(keepingCapacity: true)

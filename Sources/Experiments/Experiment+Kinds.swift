@@ -134,12 +134,13 @@ extension Experiment {
   /// Source: Monolith (arXiv 2209.07663), Figure 7 and Table 1.
   public func collisions(slots: [Int]) throws -> ExperimentReport {
     try timed {
+      let tables = settings.configuration.features.map(\.tableName)
       var colliding: [String: [String: Double]] = [:]
       let choices: [Int?] = [nil] + slots
       var (kept, keptSlots): (Recording, Int?) = (recording, nil)
       let scores = try runs(choices) { slots, configuration, progress in
         if slots != keptSlots, let slots {
-          let hashed = try recording.hashed(into: slots)
+          let hashed = try recording.hashed(into: slots, tables: tables)
           (kept, keptSlots) = (hashed.recording, slots)
           colliding[Self.name(slots: slots)] = hashed.colliding
         }
@@ -149,9 +150,9 @@ extension Experiment {
       let table = table(
         "Served quality by slots, last 20 % of impressions", subject: "slots",
         names: choices.map { Self.name(slots: $0) }, scores, over: lastFifth)
-      let features = recording.schema.features.map(\.name)
+      let names = tables.enumerated().compactMap { place, name in tables[..<place].contains(name) ? nil : name }
       let shares = ExperimentReport.Table(
-        title: "Share of ids that do not have their slot for themselves", subject: "slots", columns: features,
+        title: "Share of ids that do not have their slot for themselves", subject: "slots", columns: names,
         rows: slots.map { slots in
           let shares = colliding[Self.name(slots: slots)] ?? [:]
           return ExperimentReport.Row(

@@ -24,58 +24,69 @@ extension Experiment {
   public func users(_ options: UserExperimentOptions) throws -> ExperimentReport {
     try timed {
       let upstream = try upstream()
-      let first = recording.impressions * 3 / 5
-      let data = try downstreamData(options.downstream, upstream: upstream, from: first)
-      let (cut, end) = (recording.startOfLastFifth - first, recording.impressions - first)
-      let trial = DownstreamTrial(
-        data: data, training: 0..<cut, judged: cut..<end, seed: settings.configuration.cluster.seed)
-      var done = 0.0
-      let steps = Double(2 + VectorWay.all.count + (options.ablation ? 2 * upstream.users.extractors.count : 0))
-      func advance(_ share: Double = 1) { progress(min(1, (done + share) / steps)) }
-      let made = try vectors(upstream, VectorWay.all, from: first, options) { advance($0) }
-      done += 1
-      let none = try trial.run(vectors: [], width: 0)
-      done += 1
-      var results: [(name: String, result: DownstreamResult)] = [("no vector", none)]
-      for (way, values) in zip(VectorWay.all, made.values) {
-        results.append((way.name, try trial.run(vectors: values, width: made.width)))
-        done += 1
-        advance(0)
-      }
+      let data = try downstreamData(options.downstream, upstream: upstream, from: recording.impressions * 3 / 5)
+      let trials = try runs([()]) { _, configuration, progress in
+        try userTrial(configuration, upstream, data, options, progress)
+      }[0]
       var report = ExperimentReport(
-        name: "users", settings: described, tables: [], seconds: 0,
+        name: "users", settings: described,
+        tables: trials[0].tables.indices.map { place in .means(of: trials.map { $0.tables[place] }) }, seconds: 0,
         plot: Plot(title: "", across: "", up: "", labels: [], series: []))
       report.settings["upstream"] =
         "\(upstream.name), \(upstream.users.embeddings) × \(upstream.users.embeddingDimension)"
       report.settings["interval"] = words(milliseconds: options.interval)
-      report.settings["versions"] = "\(made.versions)"
-      report.tables = [
-        gains(trial, results), coverage(made, count: end), importance(trial, results, upstream), shifts(made),
-      ]
-      if options.ablation, upstream.users.extractors.count > 1 {
-        var ablated: [(name: String, result: DownstreamResult)] = [("no vector", none)]
-        ablated.append(("all extractors", results[3].result))
-        for extractor in upstream.users.extractors {
-          var without = upstream
-          without.users.extractors.removeAll { $0 == extractor }
-          let made = try vectors(without, [VectorWay.all[2]], from: first, options) { advance($0) }
-          done += 1
-          ablated.append(("without \(extractor.rawValue)", try trial.run(vectors: made.values[0], width: made.width)))
-          done += 1
-        }
-        var table = gains(trial, ablated)
-        table.title = "an extractor less, async, last 20 %"
-        report.tables.append(table)
-      }
+      report.settings["versions"] = "\(trials[0].versions)"
       let table = report.tables[0]
       report.plot = Plot(
         title: "downstream AUC by way of serving", across: table.subject, up: "AUC", labels: table.rows.map(\.name),
         series: options.downstream.map { task in
           Plot.Series(name: task, values: table.rows.map { $0.values["\(task) AUC"]?.mean })
         })
-      progress(1)
       return report
     }
+  }
+
+  /// One seed: the upstream model learns, and every way of serving has its downstream models.
+  private func userTrial(
+    _ configuration: ClusterConfiguration, _ upstream: ModelSettings, _ data: DownstreamData,
+    _ options: UserExperimentOptions, _ progress: (Double) -> Void
+  ) throws -> (tables: [ExperimentReport.Table], versions: Int) {
+    let first = recording.impressions - data.count
+    let (cut, end) = (recording.startOfLastFifth - first, data.count)
+    let trial = DownstreamTrial(
+      data: data, training: 0..<cut, judged: cut..<end, seed: configuration.cluster.seed)
+    var done = 0.0
+    let steps = Double(2 + VectorWay.all.count + (options.ablation ? 2 * upstream.users.extractors.count : 0))
+    func advance(_ share: Double = 1) { progress(min(1, (done + share) / steps)) }
+    let made = try vectors(configuration, upstream, VectorWay.all, from: first, options) { advance($0) }
+    done += 1
+    let none = try trial.run(vectors: [], width: 0)
+    done += 1
+    var results: [(name: String, result: DownstreamResult)] = [("no vector", none)]
+    for (way, values) in zip(VectorWay.all, made.values) {
+      results.append((way.name, try trial.run(vectors: values, width: made.width)))
+      done += 1
+      advance(0)
+    }
+    var tables = [
+      gains(trial, results), coverage(made, count: end), importance(trial, results, upstream), shifts(made),
+    ]
+    if options.ablation, upstream.users.extractors.count > 1 {
+      var ablated: [(name: String, result: DownstreamResult)] = [("no vector", none)]
+      ablated.append(("all extractors", results[3].result))
+      for extractor in upstream.users.extractors {
+        var without = upstream
+        without.users.extractors.removeAll { $0 == extractor }
+        let made = try vectors(configuration, without, [VectorWay.all[2]], from: first, options) { advance($0) }
+        done += 1
+        ablated.append(("without \(extractor.rawValue)", try trial.run(vectors: made.values[0], width: made.width)))
+        done += 1
+      }
+      var table = gains(trial, ablated)
+      table.title = "an extractor less, async, last 20 %"
+      tables.append(table)
+    }
+    return (tables, made.versions)
   }
 
   /// The first model of kind `sum`.
@@ -87,15 +98,23 @@ extension Experiment {
   }
 
   private func vectors(
-    _ upstream: ModelSettings, _ ways: [VectorWay], from first: Int, _ options: UserExperimentOptions,
-    _ progress: (Double) -> Void
+    _ configuration: ClusterConfiguration, _ upstream: ModelSettings, _ ways: [VectorWay], from first: Int,
+    _ options: UserExperimentOptions, _ progress: (Double) -> Void
   ) throws -> UserVectors {
-    var configuration = settings.configuration
+    var configuration = configuration
     configuration.models = [upstream]
     configuration.soap.model = upstream.name
     return try UserVectorRun(
       recording: recording, configuration: configuration, ways: ways, first: first, interval: options.interval
     ).run(progress: progress)
+  }
+
+  /// The features that downstream models read: events give them, and they are not the user's.
+  private func downstreamFeatures(_ upstream: ModelSettings) -> [Int] {
+    recording.schema.features.enumerated().filter { _, feature in
+      feature.kind == .id && feature.stream == nil && !upstream.users.features.contains(feature.name)
+        && feature.name != settings.configuration.soap.user
+    }.map(\.offset)
   }
 
   /// The impressions from `first` on, with the features that are not the user's and the labels of some tasks.
@@ -110,10 +129,7 @@ extension Experiment {
       }
       return place
     }
-    let context = schema.features.indices.filter {
-      schema.features[$0].kind == .id && !upstream.users.features.contains(schema.features[$0].name)
-        && schema.features[$0].name != settings.configuration.soap.user
-    }
+    let context = downstreamFeatures(upstream)
     guard !context.isEmpty else { throw ExperimentError("no feature with one id is left for the downstream models") }
     var data = DownstreamData(
       columns: context.map { _ in [] }, idCounts: context.map { _ in 0 }, labels: [], tasks: tasks)
@@ -208,10 +224,7 @@ extension Experiment {
   private func importance(
     _ trial: DownstreamTrial, _ results: [(name: String, result: DownstreamResult)], _ upstream: ModelSettings
   ) -> ExperimentReport.Table {
-    let names =
-      recording.schema.features.filter {
-        $0.kind == .id && !upstream.users.features.contains($0.name) && $0.name != settings.configuration.soap.user
-      }.map(\.name) + ["user vector"]
+    let names = downstreamFeatures(upstream).map { recording.schema.features[$0].name } + ["user vector"]
     let tasks = trial.data.tasks
     var table = ExperimentReport.Table(
       title: "what a downstream model loses when a feature's values are exchanged, async", subject: "feature",

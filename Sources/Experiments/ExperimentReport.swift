@@ -75,6 +75,17 @@ public struct ExperimentReport: Sendable, Equatable, Codable {
 }
 
 extension ExperimentReport.Table {
+  /// The means of tables with the same lines and columns, one for each seed.
+  static func means(of tables: [Self]) -> Self {
+    var table = tables[0]
+    for row in table.rows.indices {
+      for column in table.columns {
+        table.rows[row].values[column] = ExperimentReport.Figure(tables.map { $0.rows[row].values[column]?.mean })
+      }
+    }
+    return table
+  }
+
   /// The table as text, numbers to the right.
   var page: String {
     let lines =

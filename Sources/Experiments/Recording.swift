@@ -75,11 +75,16 @@ public struct Recording: Sendable {
     return Recording(events: kept, schema: schema, latenessMilliseconds: latenessMilliseconds, faults: faults)
   }
 
-  /// The same with every id hashed into one of `slots` of its feature, as tables of a fixed size would see it.
+  /// The same with every id hashed into one of `slots` of its table, as tables of a fixed size would see it.
   ///
-  /// - Returns: the recording, and the share of each feature's ids that do not have their slot for themselves.
-  public func hashed(into slots: Int) throws -> (recording: Recording, colliding: [String: Double]) {
-    var owners: [[UInt64: Set<UInt64>]] = Array(repeating: [:], count: schema.features.count)
+  /// - Parameter tables: by feature the table it reads; features that share one share its slots, nil has none.
+  /// - Returns: the recording, and the share of each table's ids that do not have their slot for themselves.
+  public func hashed(
+    into slots: Int, tables: [String?]
+  ) throws -> (recording: Recording, colliding: [String: Double]) {
+    precondition(tables.count == schema.features.count, "\(tables.count) tables of \(schema.features.count) features")
+    var owners: [String: [UInt64: Set<UInt64>]] = [:]
+    let seeds = tables.map { $0.map { Hashing.xxh3($0) } }
     var hashed: [Event] = []
     hashed.reserveCapacity(events.count)
     for event in events {
@@ -89,11 +94,13 @@ public struct Recording: Sendable {
       }
       var values = try impression.features.values(of: schema)
       for feature in values.indices {
-        guard case .ids(let ids) = values[feature] else { continue }
+        guard case .ids(let ids) = values[feature], let table = tables[feature], let seed = seeds[feature] else {
+          continue
+        }
         values[feature] = .ids(
           ids.map { id in
-            let slot = Hashing.mix(id ^ Hashing.xxh3(schema.features[feature].name)) % UInt64(slots)
-            owners[feature][slot, default: []].insert(id)
+            let slot = Hashing.mix(id ^ seed) % UInt64(slots)
+            owners[table, default: [:]][slot, default: []].insert(id)
             return slot
           })
       }
@@ -101,10 +108,10 @@ public struct Recording: Sendable {
       hashed.append(.impression(impression))
     }
     var colliding: [String: Double] = [:]
-    for (feature, slots) in owners.enumerated() where !slots.isEmpty {
+    for (table, slots) in owners {
       let ids = slots.values.reduce(0) { $0 + $1.count }
       let shared = slots.values.reduce(0) { $0 + ($1.count > 1 ? $1.count : 0) }
-      colliding[schema.features[feature].name] = Double(shared) / Double(max(1, ids))
+      colliding[table] = Double(shared) / Double(max(1, ids))
     }
     let recording = Recording(
       events: hashed, schema: schema, latenessMilliseconds: latenessMilliseconds, faults: faults)

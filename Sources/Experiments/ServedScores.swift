@@ -24,15 +24,17 @@ public struct ServedScores: Sendable {
   /// The quality of a task over some impressions; a sampled negative stands for 1/rate of them.
   public func metrics(task: Int, over impressions: Range<Int>) -> ScoreMetrics {
     let (predictions, labels) = columns(task, impressions)
-    let weights = labels.map { $0 == 0 ? 1 / rates[task] : 1 }
-    return Metrics.scores(predictions, labels: labels, weights: weights)
+    return Metrics.scores(predictions, labels: labels, weights: weights(task, labels))
   }
 
-  /// The mean AUC of groups of impressions, weighted by their size.
+  /// The mean AUC of groups of impressions, weighted by their size; a sampled negative stands for 1/rate of them.
   public func groupedAUC(task: Int, over impressions: Range<Int>, groups: [UInt64]) -> Double? {
     let (predictions, labels) = columns(task, impressions)
-    return Metrics.groupedAUC(predictions, labels: labels, groups: Array(groups[impressions]))
+    return Metrics.groupedAUC(
+      predictions, labels: labels, groups: Array(groups[impressions]), weights: weights(task, labels))
   }
+
+  private func weights(_ task: Int, _ labels: [Float]) -> [Float] { labels.map { $0 == 0 ? 1 / rates[task] : 1 } }
 
   private func columns(_ task: Int, _ impressions: Range<Int>) -> (predictions: [Float], labels: [Float]) {
     let places = impressions.map { $0 * tasks.count + task }

@@ -66,32 +66,41 @@ public enum Metrics {
 
   /// The mean of the groups' own AUCs, each weighted by its rows; groups of one class only do not count.
   ///
-  /// - Parameter groups: the group of each row, a user id, say.
+  /// - Parameters:
+  ///   - groups: the group of each row, a user id, say.
+  ///   - weights: how many rows each row stands for; a sampled negative for 1/rate. Default 1.
   /// - Returns: nil when no group has both classes.
   /// Source: Zhu et al. 2017, "Optimized Cost per Click in Taobao Display Advertising", GAUC.
-  public static func groupedAUC(_ predictions: [Float], labels: [Float], groups: [UInt64]) -> Double? {
+  public static func groupedAUC(
+    _ predictions: [Float], labels: [Float], groups: [UInt64], weights: [Float]? = nil
+  ) -> Double? {
     precondition(
-      predictions.count == labels.count && predictions.count == groups.count,
-      "\(predictions.count) predictions, \(labels.count) labels and \(groups.count) groups")
+      predictions.count == labels.count && predictions.count == groups.count
+        && predictions.count == weights?.count ?? predictions.count,
+      "\(predictions.count) predictions, \(labels.count) labels, \(groups.count) groups, \(weights?.count ?? 0) weights"
+    )
     let order = predictions.indices.filter { predictions[$0].isFinite && labels[$0].isFinite }.sorted {
       (groups[$0], predictions[$0], $0) < (groups[$1], predictions[$1], $1)
     }
-    var (total, rows) = (0.0, 0)
+    var (total, rows) = (0.0, 0.0)
     var start = 0
     while start < order.count {
       var ranks = RankSum()
-      var end = start
+      var (end, size) = (start, 0.0)
       while end < order.count, groups[order[end]] == groups[order[start]] {
-        ranks.add(prediction: predictions[order[end]], label: Double(labels[order[end]]), weight: 1)
+        let row = order[end]
+        let weight = weights.map { Double($0[row]) } ?? 1
+        ranks.add(prediction: predictions[row], label: Double(labels[row]), weight: weight)
+        size += weight
         end += 1
       }
       if let auc = ranks.auc() {
-        total += auc * Double(end - start)
-        rows += end - start
+        total += auc * size
+        rows += size
       }
       start = end
     }
-    return rows == 0 ? nil : total / Double(rows)
+    return rows == 0 ? nil : total / rows
   }
 
   /// A word that orders like the prediction and carries the index.

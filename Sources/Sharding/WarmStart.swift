@@ -37,10 +37,13 @@ public struct WarmStart {
     public var dropped: [String] = []
     /// Those whose shapes differ, in words: with `--allow-changes` they start fresh.
     public var changed: [(name: String, words: String)] = []
+    /// Tables that count ids on their way to a row in another way, in words: those counts begin anew.
+    public var recounted: [String] = []
 
     /// Compares all parts.
     public static func == (left: Self, right: Self) -> Bool {
       left.new == right.new && left.dropped == right.dropped && left.changed.elementsEqual(right.changed, by: ==)
+        && left.recounted == right.recounted
     }
   }
 
@@ -56,6 +59,8 @@ public struct WarmStart {
       let (mine, theirs) = (Self.words(table), Self.words(other))
       if mine != theirs {
         differences.changed.append((table.name, "table '\(table.name)' has \(theirs) there, \(mine) here"))
+      } else if other.admission.threshold > 1, !(other.admission.countsExactly && table.admission.countsExactly) {
+        differences.recounted.append("table '\(table.name)': sightings of ids that have no row yet are counted anew")
       }
     }
     for tensor in options.tensors {
@@ -83,8 +88,17 @@ public struct WarmStart {
   private static func words(_ table: TableOptions) -> String {
     table.segments.map { segment in
       let state = segment.optimizer.stateCount(width: segment.width)
-      return "\(segment.width) of \(segment.name) with \(state) of state"
+      return "\(segment.width) of \(segment.name) by \(segment.optimizer.rule.name) with \(state) of state"
     }.joined(separator: ", ")
+  }
+
+  /// Refuses files that hold a shard's state.
+  /// - Throws: `RecoveryError` that names the directory.
+  public static func checkEmpty(_ files: ShardFiles) throws(RecoveryError) {
+    guard !Files.exists(files.journal), !Files.exists(files.checkpoints) else {
+      throw RecoveryError(
+        description: "\(files.directory) holds a shard's state already; a warm start begins with an empty one")
+    }
   }
 
   /// Writes what a new shard owns as its first checkpoint.
@@ -94,10 +108,7 @@ public struct WarmStart {
   ///   - files: its files; it has no journal yet.
   /// - Throws: `RecoveryError` when the shard has a state already, `JournalError` for damage.
   public func write(_ options: ShardOptions, into files: ShardFiles) throws -> Summary {
-    guard !Files.exists(files.journal), !Files.exists(files.checkpoints) else {
-      throw RecoveryError(
-        description: "\(files.directory) holds a shard's state already; a warm start begins with an empty one")
-    }
+    try Self.checkEmpty(files)
     let changed = Set(differences(to: options).changed.map(\.name))
     let core = CoreBox(ShardCore(options, incarnation: 1, identity: (0, 0)))
     var summary = Summary()
@@ -106,7 +117,9 @@ public struct WarmStart {
       for (table, shape) in options.tables.enumerated() where !changed.contains(shape.name) {
         guard let theirs = source.options.tables.firstIndex(where: { $0.name == shape.name }) else { continue }
         try old.forEachSection(table: theirs) { section in
-          let own = section.filtered { options.map.shard(of: $0) == options.index }
+          let own = section.filtered(countsExactly: shape.admission.countsExactly) {
+            options.map.shard(of: $0) == options.index
+          }
           var reader = ByteReader(own)
           try core.core.tables[table].table.apply(section: &reader)
         }

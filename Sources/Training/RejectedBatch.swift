@@ -76,6 +76,21 @@ public struct RejectedBatch: Sendable {
   }
 }
 
+extension RejectedBatch {
+  /// Writes the batch down and says so; that it could not be written is said too, and training goes on.
+  ///
+  /// - Parameter directory: where to; nil for nowhere.
+  func keep(in directory: String?, schema: EventSchema) -> String {
+    let words = "a batch of partition \(partition) up to \(positions.end) is left out: \(cause)"
+    guard let directory else { return words }
+    do {
+      return words + (try write(into: directory, schema: schema).map { "; it is in \($0)" } ?? "")
+    } catch {
+      return words + "; it could not be kept: \(error)"
+    }
+  }
+}
+
 /// Where in a batch's numbers one is not finite.
 struct NonFinite {
   let options: TrainerOptions

@@ -131,7 +131,9 @@ public final class Trainer: Sendable {
         }
       }
       if try core.work(now: now, isDry: isDry || isStopping, scores: &scores) { didWork = true }
-      for batch in core.takeRejected() { rejections.append(try keep(batch)) }
+      for batch in core.takeRejected() {
+        rejections.append(batch.keep(in: options.rejectedDirectory, schema: options.trainer.schema))
+      }
       if core.isBufferFull, now >= nextEarlyClose {
         nextEarlyClose = now + 100_000_000
         core.client.askForEarlyClose()
@@ -158,13 +160,6 @@ public final class Trainer: Sendable {
       }
       if !didWork { sockets.wait(timeout: .milliseconds(2)) }
     }
-  }
-
-  /// Writes a batch down of which nothing was pushed, and says so.
-  private func keep(_ batch: RejectedBatch) throws -> String {
-    let place = "a batch of partition \(batch.partition) up to \(batch.positions.end)"
-    let path = try options.rejectedDirectory.flatMap { try batch.write(into: $0, schema: options.trainer.schema) }
-    return "\(place) is left out: \(batch.cause)" + (path.map { "; it is in \($0)" } ?? "")
   }
 
   /// The next record; nil also while the source's server is away, which `trouble` then says.

@@ -130,9 +130,9 @@ struct ExperimentSyncInterval: ParsableCommand {
 struct ExperimentCollisions: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "collisions", abstract: "What it costs when ids share rows: hashed into slots beside tables without.",
-    discussion: "Every feature's ids are hashed into so many slots (Monolith, Figure 7 and Table 1).")
+    discussion: "Every table's ids are hashed into so many slots (Monolith, Figure 7 and Table 1).")
   @OptionGroup var options: ExperimentOptions
-  @Option(help: "Numbers of slots per feature, apart by commas.") var slots = "65536,16384,4096,1024"
+  @Option(help: "Numbers of slots per table, apart by commas.") var slots = "65536,16384,4096,1024"
 
   func run() throws {
     let slots = try slots.split(separator: ",").map { part in

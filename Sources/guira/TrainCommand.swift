@@ -54,8 +54,13 @@ struct Train: ParsableCommand {
       let bar = ProgressBox("training")
       let passes = try training.run(paths: directory.paths, logger: logger) { bar.show($0) }
       let seconds = Double(Clocks.monotonic() - began) / 1e9
-      let rate = Int(Double(training.exampleCount * epochs * passes.count) / max(seconds, 1e-9))
-      write("\(training.exampleCount) examples, \(epochs) passes, \(rate) examples/s\n")
+      let trained = passes.reduce(0) { $0 + $1.trained }
+      guard trained > 0 else {
+        return write(
+          "\(training.exampleCount) examples, \(epochs) passes: all were made before, there is nothing to do\n")
+      }
+      let rate = Int(Double(trained) / max(seconds, 1e-9))
+      write("\(training.exampleCount) examples, \(epochs) passes; this run trained on \(trained), \(rate) examples/s\n")
       for pass in passes {
         for figures in pass.quality {
           let (auc, ne) = (figures.auc.map { "\($0)" } ?? "–", figures.ne.map { "\($0)" } ?? "–")

@@ -11,7 +11,8 @@ struct WarmStartCommand: ParsableCommand {
     discussion: """
       The number of shards may differ, and so may the configuration: tables and tensors are matched by name. New ones start
       fresh and old ones are dropped, which is said; those whose shape differs start fresh with --allow-changes. Optimizer
-      state comes along. Streams and positions are the new cluster's own. The older cluster's files are only read.
+      state comes along. Streams and positions are the new cluster's own. The older cluster's files are only read. Until the
+      last shard is filled nothing runs on the new state.
 
       Example:
         guira warm-start cluster.yaml --from old-run --state new-run && guira up cluster.yaml --state new-run
@@ -39,10 +40,13 @@ struct WarmStartCommand: ParsableCommand {
           differences.changed.map(\.words).joined(separator: "\n")
             + "\nwith --allow-changes these start fresh, and the rest is taken over")
       }
-      let directory = try StateDirectory(state.state, for: configuration)
+      try StateDirectory.check(state.paths, configuration)
+      for shard in 0..<new.shardCount { try WarmStart.checkEmpty(new.files(ofShard: shard)) }
+      let directory = try StateDirectory(state.state, for: configuration, isFilling: true)
       defer { directory.removeSockets() }
       for name in differences.new { write("\(name) is new and starts fresh\n") }
       for name in differences.dropped { write("\(name) is no longer there and is dropped\n") }
+      for words in differences.recounted { write("\(words)\n") }
       for (_, words) in differences.changed { write("\(words): starts fresh\n") }
       for shard in 0..<new.shardCount {
         let lock = try ShardLock(shard, paths: state.paths)
@@ -50,6 +54,7 @@ struct WarmStartCommand: ParsableCommand {
         withExtendedLifetime(lock) {}
         write("shard \(shard): \(summary.rows) rows and \(summary.tensors) dense tensors taken over\n")
       }
+      try directory.finish()
     }
   }
 }

@@ -53,9 +53,36 @@ import Testing
         $0.shards.count = 3
         $0.tasks.removeLast()
       }
-        == "the data in …/run was stored with other settings: shards.count was '2' and is now '3'; tasks was 'click like' "
-        + "and is now 'click'. Set them back, or begin anew with another --state")
+        == "the data in …/run was stored with other settings: dense tensors of models.main was 'bias [2] by adagrad' and "
+        + "is now 'bias [1] by adagrad'; shards.count was '2' and is now '3'; tasks was 'click like' and is now 'click'. "
+        + "Set them back, or begin anew with another --state")
     #expect(try content("run") == before)
+  }
+
+  @Test func `other layers, or another rule for them, are refused and nothing is touched`() throws {
+    let deep = { (configuration: inout ClusterConfiguration) in
+      configuration.models[0].kind = .deepfm
+      configuration.models[0].hidden = [64, 32]
+    }
+    _ = try open("run", deep)
+    let before = try content("run")
+    for change in [{ $0.hidden = [64, 16] }, { $0.denseOptimizer.rule = .sgd }, { $0.layerNorm = true }]
+      as [(inout ModelSettings) -> Void]
+    {
+      let words = refusal("run") {
+        deep(&$0)
+        change(&$0.models[0])
+      }
+      #expect(words?.contains("dense tensors of models.main was '") == true, "\(words ?? "")")
+      #expect(try content("run") == before)
+    }
+    // What shapes no tensor may change.
+    #expect(
+      refusal("run") {
+        deep(&$0)
+        $0.models[0].batchSize = 8
+        $0.models[0].denseOptimizer.learningRate = 0.5
+      } == nil)
   }
 
   @Test func `a directory that is no cluster's is refused and nothing is written`() throws {

@@ -137,6 +137,23 @@ private struct Traffic {
     #expect(report.tables[1].rows[0].values["item_id"]?.mean == 1)
   }
 
+  @Test func `features that share a table share its slots`() throws {
+    let recording = try Traffic.recording(200)
+    let (hashed, colliding) = try recording.hashed(into: 8, tables: ["user_id", "item_id", "item_id", nil])
+    #expect(Set(colliding.keys) == ["user_id", "item_id"])
+    var slots: [UInt64: Set<UInt64>] = [:]
+    for (before, after) in zip(recording.features, hashed.features) {
+      let (old, new) = (try before.values(of: recording.schema), try after.values(of: recording.schema))
+      #expect(old[3] == new[3])
+      for feature in 1...2 {
+        guard case .ids(let id) = old[feature], case .ids(let slot) = new[feature] else { continue }
+        slots[id[0], default: []].insert(slot[0])
+      }
+    }
+    // Items 0 to 4 and the five categories are the same ids of one table.
+    #expect(slots.count > 50 && slots.allSatisfy { $0.value.count == 1 })
+  }
+
   @Test func `a shard comes back with an old state, and the more is lost the older it is`() throws {
     let report = try Experiment(ExperimentSettings(Traffic.configuration()), Traffic.recording())
       .snapshotLoss(ages: [nil, .zero, .seconds(100_000)])
@@ -145,6 +162,33 @@ private struct Traffic {
     // A checkpoint of that very moment loses nothing but what waited in a batch.
     #expect(abs(rows[0] - rows[1]) < 0.01)
     #expect(rows[0] > rows[2])
+  }
+
+  @Test func `users weigh by all their impressions, sampled negatives too`() {
+    var served = ServedScores(tasks: ["click"], impressions: 5)
+    served.predictions = [0.9, 0.1, 0.2, 0.3, 0.7]
+    served.labels = [1, 0, 0, 1, 0]
+    served.rates = [0.25]
+    let grouped = served.groupedAUC(task: 0, over: 0..<5, groups: [1, 1, 1, 2, 2])
+    #expect(abs((grouped ?? 0) - 9.0 / 14) < 1e-6)
+  }
+
+  @Test func `sampled negatives are corrected for once, in serving or in the loss`() throws {
+    var predictions: [[Float]] = []
+    for correction in ["serving", "loss"] {
+      var configuration = try ClusterConfiguration(
+        text: Traffic.configuration.replacingOccurrences(of: "KIND", with: "fm"), file: "test",
+        overrides: ["models.0.correction=\(correction)"])
+      configuration.tasks[0].negativeRate = 0.25
+      let recording = Recording(events: try Traffic.recording().events, schema: configuration.eventSchema)
+      let served = try Traffic.served(recording, configuration).served[0]
+      let metrics = served.metrics(task: 0, over: recording.startOfLastFifth..<recording.impressions)
+      // Odds that are four times too high or too low would give 1.5 or 0.5.
+      let calibration = try #require(metrics.calibration)
+      #expect(abs(calibration - 1) < 0.15, "\(correction): \(calibration)")
+      predictions.append(served.predictions)
+    }
+    #expect(predictions[0] != predictions[1])
   }
 
   @Test func `settings that do not fit say what would`() throws {
@@ -156,6 +200,86 @@ private struct Traffic {
     #expect(
       error?.description
         == "'colour' is no feature with one id; group by one of: user_id, item_id, category, hour")
+  }
+}
+
+@Suite("Features from the stream in experiments") struct StreamFeatureExperimentTests {
+  /// The user's clicks so far in buckets, and the last items clicked, with the rows of items.
+  private func configuration() throws -> ClusterConfiguration {
+    try ClusterConfiguration(
+      text: Traffic.configuration.replacingOccurrences(of: "KIND", with: "fm"), file: "test",
+      overrides: [
+        "features=[{name: user_id}, {name: item_id}, {name: category}, {name: hour}, "
+          + "{name: clicks, stream: {count: click, by: [user_id], buckets: 4}}, "
+          + "{name: clicked, kind: ids, limit: 3, table: item_id, combiner: mean, "
+          + "stream: {last: click, of: item_id, by: [user_id]}}]",
+        "joiner.featureDelay=2s",
+      ])
+  }
+
+  private func recording(_ configuration: ClusterConfiguration, _ impressions: Int) throws -> Recording {
+    let (plain, schema) = (try Traffic.recording(impressions), configuration.eventSchema)
+    let events = try plain.events.map { event in
+      guard case .impression(var impression) = event else { return event }
+      let given = try impression.features.values(of: plain.schema)
+      impression.features = FeatureBlock(schema: schema, values: given + [.ids([]), .ids([])])
+      return .impression(impression)
+    }
+    return Recording(events: events, schema: schema)
+  }
+
+  @Test func `what is served is what is trained on, and both are what counting the events gives`() throws {
+    let configuration = try configuration()
+    let recording = try recording(configuration, 1500)
+    let cluster = try DataTimeCluster(configuration, recording, times: PublicationTimes(sparse: nil, dense: nil))
+    var (served, trained) = ([[FeatureValue]](), [Int: [FeatureValue]]())
+    func advance(to time: Milliseconds) throws {
+      try cluster.advance(to: time, isPublishing: false, score: {}) { example in
+        trained[DataTimeCluster.impression(of: example)] = try? example.features.values(of: recording.schema)
+      }
+    }
+    for event in recording.events {
+      try advance(to: event.time)
+      switch event {
+      case .impression(let impression):
+        served.append(try cluster.served(impression).values(of: recording.schema))
+        cluster.show(impression)
+      case .action(let action): cluster.act(action)
+      case .watermark: continue
+      }
+    }
+    try advance(to: (recording.events.last?.time ?? 0) + 3_600_000)
+    #expect(trained.count == 1500)
+    #expect(trained.sorted { $0.key < $1.key }.map(\.value) == served)
+    let filled = ServedFeatures.all(recording, configuration.streamFeatureRules)
+    #expect(try filled.map { try $0.values(of: recording.schema) } == served)
+
+    // The same by going through all clicks for every impression.
+    var shown: [ImpressionID: Impression] = [:]
+    for case .impression(let impression) in recording.events { shown[impression.id] = impression }
+    var clicks: [UInt64: [(time: Milliseconds, item: UInt64)]] = [:]
+    for case .action(let action) in recording.events where action.name == "click" {
+      let values = try shown[action.impression]?.features.values(of: recording.schema) ?? []
+      guard case .ids(let user) = values[0], case .ids(let item) = values[1] else { continue }
+      clicks[user[0], default: []].append((action.time, item[0]))
+    }
+    var index = 0
+    for case .impression(let impression) in recording.events {
+      guard case .ids(let user) = served[index][0] else { continue }
+      let known = (clicks[user[0]] ?? []).filter { $0.time + 2000 < impression.time }
+      #expect(served[index][4] == .ids([UInt64(log2(1 + Double(known.count)) * 4)]))
+      #expect(served[index][5] == .ids(known.suffix(3).reversed().map(\.item)))
+      index += 1
+    }
+    #expect(served.last?[5] != .ids([]))
+  }
+
+  @Test func `what comes later changes no prediction with features from the stream`() throws {
+    let configuration = try configuration()
+    let recording = try recording(configuration, 1500)
+    let whole = try Traffic.served(recording, configuration).served[0].predictions
+    let half = try Traffic.served(recording.first(0.5), configuration).served[0].predictions
+    #expect(half == Array(whole[..<half.count]))
   }
 }
 

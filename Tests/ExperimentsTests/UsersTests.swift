@@ -1,6 +1,8 @@
 // What the users experiment stands on: downstream models that learn, and errors of paired differences.
 
 import Base
+import Cluster
+import Streams
 import Testing
 
 @testable import Experiments
@@ -33,6 +35,58 @@ import Testing
       PairedBootstrap.standardError(
         none.predictions, with.predictions, labels: Array(data.labels[2000...]), seed: 1))
     #expect(error > 0.005 && error < 0.05)
+  }
+
+  @Test func `every way of serving has its figures, and every user a vector in real time`() throws {
+    let configuration = try ClusterConfiguration(
+      text: """
+        cluster: {name: test, seed: 7}
+        features: [{name: user_id}, {name: item_id}, {name: category}]
+        tasks: [{name: click, closing: [view_end]}, {name: like, closing: [view_end]}]
+        models:
+          - name: users
+            kind: sum
+            dimension: 4
+            hidden: [8]
+            users: {features: [user_id], embeddings: 2, embeddingDimension: 4, userTokens: [], mixTokens: [4]}
+            tasks: [click]
+            flushAfter: 1h
+        soap: {model: users}
+        """, file: "test")
+    let schema = configuration.eventSchema
+    var random = SeededRandom(seed: 5)
+    var events: [Event] = []
+    // Five minutes apart: the last 40 % are more than a day.
+    for number in 0..<1000 as Range<UInt64> {
+      let (user, item) = (random.next() % 20, random.next() % 30)
+      let time = 1_000_000_000_000 + Int64(number) * 300_000
+      let features = FeatureBlock(schema: schema, values: [.ids([user]), .ids([item]), .ids([item % 5])])
+      events.append(.impression(Impression(id: ImpressionID(number), time: time, features: features)))
+      for name in ["click", "like"] where random.uniform() < (user % 2 == 0 ? 0.7 : 0.2) {
+        events.append(.action(Action(impression: ImpressionID(number), name: name, time: time + 1000)))
+      }
+      events.append(.action(Action(impression: ImpressionID(number), name: "view_end", time: time + 2000)))
+    }
+    var settings = ExperimentSettings(configuration)
+    settings.seeds = 2
+    var options = UserExperimentOptions(downstream: ["click", "like"])
+    options.interval = 6 * 3_600_000
+    let report = try Experiment(settings, Recording(events: events, schema: schema)).users(options)
+
+    #expect(report.settings["seeds"] == "7 8")
+    let (gains, coverage, importance, shifts) = (report.tables[0], report.tables[1], report.tables[2], report.tables[3])
+    let ways = ["frozen", "offline, daily", "async", "real-time", "async, pooling 2", "async, pooling 1"]
+    #expect(gains.rows.map(\.name) == ["no vector"] + ways)
+    for row in gains.rows.dropFirst() { #expect(Set(row.values.keys) == Set(gains.columns), "\(row.name)") }
+    // Two seeds: two upstream models.
+    let frozen = try #require(gains.rows[1].values["click AUC"])
+    #expect(frozen.min < frozen.max)
+    let shares = coverage.rows.map { $0.values["share"]?.mean ?? -1 }
+    #expect(coverage.rows.map(\.name) == ways)
+    #expect(shares[3] == 1 && shares.allSatisfy { (0...1).contains($0) } && shares[1] < 1)
+    #expect(importance.rows.map(\.name) == ["item_id", "category", "user vector"])
+    #expect(importance.rows.allSatisfy { Set($0.values.keys) == Set(importance.columns) })
+    #expect(shifts.rows.count == 3 && shifts.rows.allSatisfy { Set($0.values.keys) == Set(shifts.columns) })
   }
 
   @Test func `the same scores have no difference and no error`() throws {

@@ -85,6 +85,14 @@ import Testing
     #expect(Metrics.groupedAUC([0.5], labels: [1], groups: [1]) == nil)
   }
 
+  @Test func `grouped AUC weighs a sampled negative by what it stands for`() {
+    // The same groups with negatives sampled at 1/4: 1 + 2 · 4 rows with AUC 1, 1 + 4 rows with AUC 0.
+    let grouped = Metrics.groupedAUC(
+      [0.9, 0.1, 0.2, 0.3, 0.7, 0.5], labels: [1, 0, 0, 1, 0, 1], groups: [1, 1, 1, 2, 2, 3],
+      weights: [1, 4, 4, 1, 4, 1])
+    #expect(abs(grouped! - 9.0 / 14) < 1e-12)
+  }
+
   @Test func `a window scores exactly its last rows`() {
     var random = SeededRandom(seed: 9)
     let predictions = (0..<1000).map { _ in Float(random.uniform()) }

@@ -207,6 +207,10 @@ private final class Pair {
     let directory = FileManager.default.temporaryDirectory.appending(path: "rejected-\(UUID().uuidString)").path
     defer { try? FileManager.default.removeItem(atPath: directory) }
     let path = try #require(try rejected.write(into: directory, schema: pair.schema))
+    #expect(rejected.keep(in: directory, schema: pair.schema).hasSuffix("hold nan; it is in \(path)"))
+    // Where it cannot be written that is said, and nothing else happens.
+    let words = rejected.keep(in: "\(path)/below-a-file", schema: pair.schema)
+    #expect(words.contains("hold nan; it could not be kept: ") && words.contains("below-a-file"), "\(words)")
     #expect(path == "\(directory)/model-0-240.json")
     let text = try String(contentsOfFile: path, encoding: .utf8)
     #expect(text.contains("\"nan\"") && text.contains("\"impression\" : \"19\""))

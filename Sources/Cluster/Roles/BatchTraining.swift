@@ -31,6 +31,8 @@ public struct BatchTraining {
     public var epoch: Int
     /// By task.
     public var quality: [(task: String, auc: Double?, ne: Double?)]
+    /// How many examples this run trained on, over all its passes; earlier runs may have made some of them.
+    public var trained: Int
   }
 
   private let configuration: ClusterConfiguration
@@ -54,24 +56,26 @@ public struct BatchTraining {
     progress: (Double) -> Void = { _ in }
   ) throws {
     var configuration = configuration
-    // Shards and trainer are threads of this process.
+    // Shards and trainer are threads of this process, where keys do not reach and nobody else does.
     configuration.cluster.transport = .inproc
+    configuration.security.mode = .none
     configuration.trainers.count = 1
     self.configuration = configuration
     self.options = options
-    var joiner = JoinerCore(
-      rules: JoinRules(
-        tasks: configuration.eventSchema.tasks,
-        allowedLatenessMilliseconds: max(
-          input.latenessMilliseconds, configuration.joiner.allowedLateness.milliseconds)))
+    var rules = configuration.joinRules
+    (rules.impressionPartitions, rules.actionPartitions, rules.outputPartitions) = (1, 1, 1)
+    rules.allowedLatenessMilliseconds = max(input.latenessMilliseconds, rules.allowedLatenessMilliseconds)
+    var joiner = JoinerCore(rules: rules)
     var records: [Blob] = []
     var hash: UInt64 = configuration.cluster.seed ^ (options.shuffles ? 1 : 0)
     func collect(_ joined: [JoinedExample]) {
       for entry in joined {
         var writer = ByteWriter()
         entry.example.encode(into: &writer)
-        hash = Hashing.mix(hash ^ entry.example.impression.hash64)
-        records.append(writer.finish())
+        // Labels and features too: a file that was corrected is another one.
+        let record = writer.finish()
+        hash = Hashing.mix(hash ^ Hashing.xxh3(record.bytes))
+        records.append(record)
       }
     }
     var place: UInt64 = 0
@@ -140,9 +144,11 @@ public struct BatchTraining {
     let seed = configuration.cluster.seed
     let total = UInt64(epochs * source.records.count)
     let box = SharedFlag()
+    let begun = Atomic(total)
     options.source = { _, position in
-      PassSource(source.records, epochs: epochs, shuffles: shuffles, seed: seed, from: position) { committed in
-        progress(Double(committed.low) / Double(max(1, total)))
+      begun.store(min(position.low, total), ordering: .relaxed)
+      return PassSource(source.records, epochs: epochs, shuffles: shuffles, seed: seed, from: position) { committed in
+        progress(min(1, Double(committed.low) / Double(max(1, total))))
         if committed.low >= total { box.set() }
       }
     }
@@ -158,7 +164,9 @@ public struct BatchTraining {
       if box.isSet || total == 0 { service.stop() }
     }
     if let error = failure.withLock({ $0 }) { throw error }
-    return Pass(model: model.settings.name, epoch: epochs, quality: quality)
+    return Pass(
+      model: model.settings.name, epoch: epochs, quality: quality,
+      trained: Int(total - begun.load(ordering: .relaxed)))
   }
 }
 
@@ -209,7 +217,8 @@ private struct PassSource: RecordSource {
 
   var hasEnded: Bool { position.low >= epochs * records.count }
 
-  mutating func end() -> Position { Position(low: UInt64(epochs * records.count)) }
+  /// An earlier run may have made more passes than this one wants.
+  mutating func end() -> Position { max(position, Position(low: UInt64(epochs * records.count))) }
 
   mutating func commit(processed: Position, safe: Position) { committed(safe) }
 }

@@ -80,6 +80,7 @@ public struct RoleProcess: Sendable {
   /// Runs the role until it is asked to stop.
   /// - Throws: what ends it; the supervisor starts it again.
   public func run() throws {
+    try paths.checkFinished()
     let directory = try RoleDirectory(instance, in: paths)
     defer { _ = directory.path }
     logger.info("starts", metadata: ["shards": "\(plan.configuration.shards.count)"])

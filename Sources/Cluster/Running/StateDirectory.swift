@@ -2,6 +2,7 @@
 // stored data depends on; a directory of another cluster is refused before anything in it is touched.
 //
 //   cluster.json  the mark          cluster.yaml  the configuration in use, --set included
+//   unfinished    the mark of a warm start that was not finished: nothing runs on what it left
 //   lock          held by guira up  sockets/      ipc sockets, unless the path is too long for one
 //   keys/         made by guira keys create before the cluster first starts
 //   <role>-<i>/   what one process keeps: lock, status.json, log.jsonl and its own data
@@ -9,6 +10,8 @@
 internal import Base
 internal import Foundation
 internal import Glibc
+internal import Layers
+internal import Training
 
 /// Why a state directory cannot be used.
 public struct StateError: Error, Equatable, Sendable, CustomStringConvertible {
@@ -33,6 +36,8 @@ public struct StatePaths: Sendable, Equatable {
   public var mark: String { "\(root)/cluster.json" }
   /// The configuration in use, as every role reads it.
   public var configuration: String { "\(root)/cluster.yaml" }
+  /// The mark of a warm start whose shards are not all there yet.
+  public var unfinished: String { "\(root)/unfinished" }
   /// The lock that the process in charge holds.
   public var lock: String { "\(root)/lock" }
 
@@ -58,6 +63,15 @@ public struct StatePaths: Sendable, Equatable {
   /// The most bytes a socket's path may have on Linux, without the closing zero.
   static let socketPathLimit = 107
   private static let longestSocketName = RoleInstance(.trainer, 1023).directoryName.utf8.count
+
+  /// Refuses a directory that a warm start left half filled.
+  /// - Throws: `StateError` that says what to do.
+  func checkFinished() throws(StateError) {
+    guard Files.exists(unfinished) else { return }
+    throw StateError(
+      "a warm start into \(root) was not finished, so some of its shards are empty; remove the directory and run "
+        + "`guira warm-start` again")
+  }
 
   /// Makes the directory of the sockets.
   /// - Throws: `StateError` when it is there and belongs to somebody else.
@@ -90,9 +104,12 @@ public struct StateDirectory: ~Copyable, Sendable {
   /// Makes the directory or takes it over, writes the configuration into it, and locks it.
   ///
   /// Everything is checked before anything is changed.
+  /// - Parameter isFilling: whether shards are about to be filled: until `finish` nothing runs in the directory.
   /// - Throws: `StateError` when it is locked, belongs to another cluster, or was made with settings that stored data
   ///   cannot follow.
-  public init(_ root: String, for configuration: ClusterConfiguration) throws(StateError) {
+  public init(
+    _ root: String, for configuration: ClusterConfiguration, isFilling: Bool = false
+  ) throws(StateError) {
     let paths = StatePaths(root)
     try Self.check(paths, configuration)
     let lock = try Self.onFiles { () throws(FileError) in
@@ -106,6 +123,7 @@ public struct StateDirectory: ~Copyable, Sendable {
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
     guard let bytes = try? encoder.encode(mark) else { throw StateError("cannot write \(paths.mark)") }
     try Self.onFiles { () throws(FileError) in
+      if isFilling { try Files.replace(paths.unfinished, with: []) }
       try Files.replace(paths.configuration, with: Array(configuration.text.utf8))
       try Files.replace(paths.mark, with: Array(bytes))
     }
@@ -122,6 +140,7 @@ public struct StateDirectory: ~Copyable, Sendable {
   /// - Throws: `StateError` that names the difference.
   public static func check(_ paths: StatePaths, _ configuration: ClusterConfiguration) throws(StateError) {
     guard Files.exists(paths.root) else { return }
+    try paths.checkFinished()
     guard Files.exists(paths.mark) else {
       let names = try onFiles { () throws(FileError) in try Files.names(in: paths.root) }
       if names.allSatisfy({ $0 == "lock" || $0 == ClusterKeys(configuration, paths).nameInState }) { return }
@@ -149,6 +168,14 @@ public struct StateDirectory: ~Copyable, Sendable {
       throw StateError(
         "the data in \(paths.root) was stored with other settings: \(differences.joined(separator: "; ")). "
           + "Set them back, or begin anew with another --state")
+    }
+  }
+
+  /// All shards are filled: the cluster may run.
+  public func finish() throws(StateError) {
+    try Self.onFiles { () throws(FileError) in
+      try Files.remove(paths.unfinished)
+      try Files.syncDirectory(of: paths.unfinished)
     }
   }
 
@@ -202,6 +229,12 @@ extension ClusterConfiguration {
     for model in models {
       layout["models.\(model.name)"] =
         "\(model.kind.rawValue) of dimension \(model.dimension), rows by \(model.optimizer.rule.rawValue)"
+        + (model.correction == .loss ? ", negatives corrected in the loss" : "")
+      // Shards hold tensors by their numbers, with the state of their optimizer.
+      let tensors = (try? makeModel(modelOptions(of: model)))?.denseTensors ?? []
+      layout["dense tensors of models.\(model.name)"] =
+        tensors.map { "\($0.name) \($0.shape)" }.joined(separator: ", ")
+        + " by \(model.denseOptimizer.rule.rawValue)"
     }
     return layout
   }
