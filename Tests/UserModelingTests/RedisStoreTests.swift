@@ -66,6 +66,33 @@ final class RedisProcess {
     try contract(server, "c").keepsShapesSideBySide()
     try contract(server, "d").comesBack(half: false)
     try contract(server, "e").comesBack(half: true)
+    try contract(server, "f").knowsOfWhomSomethingWasLearned()
+  }
+
+  @Test func `the server drops who is too old, and keeps for ever who has no time to live`() throws {
+    guard let server = try RedisProcess() else { return }
+    let connection = try RedisConnection(host: "127.0.0.1", port: server.port, patience: .seconds(1))
+    func left() throws -> RedisReply { try connection.ask([["PTTL", "t:7"].map { Array($0.utf8) }])[0] }
+    var options = FeatureStoreOptions()
+    options.timeToLive = .seconds(3600)
+    func write() throws {
+      let store = RedisStore(host: "127.0.0.1", port: server.port, prefix: "t", options: options)
+      try store.write([EmbeddingWrite(user: 7, entry: Fixture.entry(1, at: 1))])
+    }
+    try write()
+    guard case .integer(let milliseconds) = try left() else {
+      Issue.record("no time to live")
+      return
+    }
+    #expect((3_590_000...3_600_000).contains(milliseconds))
+    options.timeToLive = nil
+    try write()
+    #expect(try left() == .integer(-1))
+    options.timeToLive = .milliseconds(1)
+    try write()
+    let deadline = Clocks.monotonic() + 5_000_000_000
+    while try left() != .integer(-2), Clocks.monotonic() < deadline {}
+    #expect(try left() == .integer(-2))
   }
 
   @Test func `while the server is down requests fail with its address, and after that they go on`() throws {
