@@ -2,7 +2,7 @@
 // Any number of threads predict at once; each takes a workspace from a pool, so that a prediction allocates next to
 // nothing.
 
-internal import Base
+public import Base
 internal import Layers
 public import Streams
 internal import Synchronization
@@ -122,7 +122,7 @@ public final class Predictor: Sendable {
   }
 
   /// The features of a candidate shown at `time`, or now, with those that are computed from the stream.
-  func filled(_ features: FeatureBlock, at time: Milliseconds?) -> FeatureBlock {
+  public func filled(_ features: FeatureBlock, at time: Milliseconds?) -> FeatureBlock {
     guard let streamFeatures else { return features }
     return streamFeatures.filled(features, at: time ?? Clocks.wall())
   }
