@@ -122,7 +122,9 @@ let package = Package(
         "Base", "CKernels", "Embeddings", "Ingesting", "Joining", "Layers", "Serving", "Sharding", "Streams", "Syncing",
         "Training", "UserModeling", "Wire", logging, .product(name: "Yams", package: "Yams"),
       ]),
-    tests("Cluster", uses: ["Base", "Embeddings", "Layers", "Streams", logging]),
+    tests(
+      "Cluster",
+      uses: ["Base", "Embeddings", "Layers", "Serving", "Streams", "Syncing", "UserModeling", "Wire", logging]),
 
     module("Simulation", uses: ["Base", "Embeddings", "Layers", "Sharding", "Syncing", "Wire"]),
     tests("Simulation", uses: ["Base", "Wire"]),
