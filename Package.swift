@@ -78,7 +78,8 @@ let package = Package(
     module("Redis", uses: ["Base", "CHiredis"]),
     // A real redis-server for the tests that need one.
     .target(
-      name: "RedisTesting", dependencies: ["Base", "Redis", "Support"], path: "Tests/RedisTesting", swiftSettings: testSettings),
+      name: "RedisTesting", dependencies: ["Base", "Redis", "Support"], path: "Tests/RedisTesting",
+      swiftSettings: testSettings),
 
     // 2
     module(
@@ -142,7 +143,9 @@ let package = Package(
         "RedisStreams", "Serving", "Sharding", "Streams", "Syncing", "Training", "UserModeling", "Wire", logging,
         .product(name: "Yams", package: "Yams"),
       ]),
-    tests("Cluster", uses: ["Base", "Embeddings", "Layers", "Streams", logging]),
+    tests(
+      "Cluster",
+      uses: ["Base", "Embeddings", "Layers", "Serving", "Streams", "Syncing", "UserModeling", "Wire", logging]),
 
     module("Simulation", uses: ["Base", "Embeddings", "Layers", "Sharding", "Syncing", "Wire"]),
     tests("Simulation", uses: ["Base", "Wire"]),

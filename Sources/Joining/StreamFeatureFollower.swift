@@ -62,9 +62,11 @@ public final class StreamFeatureFollower {
 
   /// Reads what has come and counts what counts by now; false when there was nothing to read.
   ///
-  /// - Parameter now: the wall clock: nothing counts before it would count in training.
+  /// - Parameters:
+  ///   - now: the wall clock: nothing counts before it would count in training.
+  ///   - observe: gets what came in time, when it is taken in.
   /// - Throws: when a stream cannot be read, after the next call will begin again with the joiner's state.
-  public func step(now: Milliseconds) throws(JoinerError) -> Bool {
+  public func step(now: Milliseconds, observe: ([Event]) -> Void = { _ in }) throws(JoinerError) -> Bool {
     if readers.isEmpty { try begin() }
     var events: [Event] = []
     do throws(JoinerError) {
@@ -81,6 +83,7 @@ public final class StreamFeatureFollower {
       for event in events { features.take(event) }
       features.advance(to: reached)
     }
+    observe(events)
     return !events.isEmpty
   }
 

@@ -352,7 +352,7 @@ struct ServedModel: Sendable {
   /// The same for the version that is served, by one who has just read it.
   func lag(of version: VersionInfo) -> Duration {
     .nanoseconds(clock() - publishedAt.load(ordering: .relaxed))
-      + .milliseconds(max(0, version.appliedAt - version.created))
+      + .milliseconds(version.wait)
   }
 
   /// Per table the wrapping sum of its rows' digests; nil before the first base.

@@ -78,6 +78,13 @@ public struct VersionInfo: Equatable, Sendable {
     self.appliedAt = appliedAt
     self.created = created ?? appliedAt
   }
+
+  /// Milliseconds from when it was made to when it was applied; what another process says may be anything.
+  var wait: Int64 {
+    guard created < appliedAt else { return 0 }
+    let (wait, overflow) = appliedAt.subtractingReportingOverflow(created)
+    return overflow ? .max : wait
+  }
 }
 
 /// Why a store cannot be made, or does not take what it is given.

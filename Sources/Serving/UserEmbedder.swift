@@ -72,6 +72,17 @@ public final class UserEmbedder: @unchecked Sendable {
   }
 }
 
+extension UserEmbedder {
+  /// By id whether it has a row in the table of a feature; nil before the first base, or when the model does not read it.
+  public func hasRows(_ ids: [UInt64], of feature: String) -> [Bool]? {
+    guard let table = model.options.features.first(where: { $0.name == feature })?.table else { return nil }
+    var found = [UInt8](repeating: 0, count: ids.count)
+    var weights = [Float](repeating: 0, count: ids.count * store.tableOptions[table].defaultRow.count)
+    let seen = store.read(reader) { $0.tables[table].read(ids: ids, into: &weights, found: &found) }
+    return seen == nil ? nil : found.map { $0 == 1 }
+  }
+}
+
 extension ModelInput {
   /// The same, but for features whose ids nobody looks up.
   func without(_ isLeftOut: (Int) -> Bool) -> ModelInput {

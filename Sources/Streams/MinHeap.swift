@@ -1,14 +1,16 @@
 // A binary heap: what is due next.
 
 /// Elements, the least first.
-struct MinHeap<Element: Comparable> {
+package struct MinHeap<Element: Comparable> {
   private var elements: [Element] = []
 
-  var isEmpty: Bool { elements.isEmpty }
-  var count: Int { elements.count }
-  var first: Element? { elements.first }
+  package var isEmpty: Bool { elements.isEmpty }
+  package var count: Int { elements.count }
+  package var first: Element? { elements.first }
 
-  mutating func insert(_ element: Element) {
+  package init() {}
+
+  package mutating func insert(_ element: Element) {
     elements.append(element)
     var child = elements.count - 1
     while child > 0 {
@@ -19,7 +21,7 @@ struct MinHeap<Element: Comparable> {
     }
   }
 
-  mutating func popFirst() -> Element? {
+  package mutating func popFirst() -> Element? {
     guard let first = elements.first else { return nil }
     let last = elements.removeLast()
     guard !elements.isEmpty else { return first }

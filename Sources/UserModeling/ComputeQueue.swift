@@ -62,13 +62,29 @@ public struct ComputeQueue: Sendable {
       if request.eventTime >= old.eventTime { waiting[request.user] = request }
       return
     }
-    if waiting.count >= limit, first < order.count {
-      waiting[order[first]] = nil
+    while waiting.count >= limit, first < order.count {
+      if waiting.removeValue(forKey: order[first]) != nil { counters.dropped += 1 }
       first += 1
-      counters.dropped += 1
     }
     waiting[request.user] = request
     order.append(request.user)
+    tidy()
+  }
+
+  /// Drops requests of users who are forgotten.
+  public mutating func remove(_ users: [UInt64]) {
+    for user in users { waiting[user] = nil }
+  }
+
+  /// Memory that the order takes; never much more than that of those who wait.
+  var orderCount: Int { order.count }
+
+  /// Takes out of the order who had their turn, and who went before it.
+  private mutating func tidy() {
+    guard order.count > 1024, order.count > 2 * waiting.count else { return }
+    var listed: Set<UInt64> = []
+    order = order[first...].filter { waiting[$0] != nil && listed.insert($0).inserted }
+    first = 0
   }
 
   /// Takes up to `count` requests out, those that wait longest first; they are in hand until `finish`.
@@ -81,10 +97,7 @@ public struct ComputeQueue: Sendable {
       }
       first += 1
     }
-    if first > 1024, first > order.count / 2 {
-      order.removeFirst(first)
-      first = 0
-    }
+    tidy()
     return taken
   }
 

@@ -1,6 +1,6 @@
 // The feature store of one process: a table in memory, and a journal that it comes back from. Writes go to the journal
-// first, so what a reader was told survives. When the journal holds much more than the table it is written anew: all
-// living entries are appended, and what was before is deleted.
+// first, so what a reader was told survives. When the journal holds much more than the table, and some time after users were
+// forgotten or entries became too old, it is written anew: all living entries are appended, and what was before is deleted.
 
 public import Base
 internal import Journal
@@ -16,11 +16,18 @@ public final class EmbeddedStore: FeatureStore {
   /// The journal, held by whoever writes.
   private struct Writing: ~Copyable, Sendable {
     var journal: JournalWriter
+    /// What must leave the disk since the journal was written anew.
+    var isErasing = false
+    var isExpiring = false
+    /// When that was, and how long it took; monotonic nanoseconds.
+    var compactedAt = longAgo
+    var compactionTook: Int64 = 0
   }
 
   private let table: EntryTable
   private let halfPrecision: Bool
   private let compactionBytes: UInt64
+  private let erasureDelay: Int64
   private let writing: Mutex<Writing>
 
   /// Opens the store in `directory`, or makes it, and reads all entries.
@@ -28,12 +35,16 @@ public final class EmbeddedStore: FeatureStore {
   /// - Parameters:
   ///   - durable: whether `sync` waits for the disk.
   ///   - compactionBytes: so much more than the living entries the journal may hold.
+  ///   - erasureDelay: how long the bytes of forgotten users stay on the disk at least, so that many go at once.
+  ///   - clock: the wall clock.
   public init(
     directory: String, options: FeatureStoreOptions = FeatureStoreOptions(), durable: Bool = true,
-    compactionBytes: Int = 64 << 20
+    compactionBytes: Int = 64 << 20, erasureDelay: Duration = .seconds(60),
+    clock: @escaping @Sendable () -> Milliseconds = { Clocks.wall() }
   ) throws(FeatureStoreError) {
-    table = EntryTable(options)
+    table = EntryTable(options, clock: clock)
     halfPrecision = options.halfPrecision
+    self.erasureDelay = erasureDelay.nanoseconds
     self.compactionBytes = UInt64(compactionBytes)
     do throws(JournalError) {
       var journalOptions = JournalOptions()
@@ -53,10 +64,13 @@ public final class EmbeddedStore: FeatureStore {
     let start = writing.withLock { $0.journal.start }
     do {
       var reader = try JournalReader(directory: directory, from: start)
+      var hasRemovals = false
       while let record = try reader.next() {
         var payload = record.payload
-        try apply(&payload)
+        if try apply(&payload) == Kind.removals { hasRemovals = true }
       }
+      // Whoever wrote them may have died before their bytes were gone.
+      writing.withLock { $0.isErasing = hasRemovals }
     } catch let error as JournalError {
       throw .journal("\(error)")
     } catch {
@@ -64,7 +78,8 @@ public final class EmbeddedStore: FeatureStore {
     }
   }
 
-  private func apply(_ reader: inout ByteReader) throws(DecodeError) {
+  /// Applies a record; gives its kind.
+  private func apply(_ reader: inout ByteReader) throws(DecodeError) -> UInt32 {
     let kind = try reader.read(UInt32.self)
     let count = try reader.count("users", limit: 1 << 24)
     for _ in 0..<count {
@@ -78,6 +93,7 @@ public final class EmbeddedStore: FeatureStore {
       }
     }
     try reader.expectEnd()
+    return kind
   }
 
   /// The entries of some users; never waits for a writer's disk.
@@ -92,7 +108,7 @@ public final class EmbeddedStore: FeatureStore {
       try append(writes, to: &writing.journal)
       do throws(JournalError) { try writing.journal.flush() } catch { throw .journal("\(error)") }
       for write in writes { table.put(write.entry, of: write.user) }
-      try compactWhenDue(&writing)
+      if isOutgrown(writing.journal.keptBytes) { try compact(&writing) }
     }
   }
 
@@ -108,33 +124,53 @@ public final class EmbeddedStore: FeatureStore {
     do throws(JournalError) { try journal.append(record.written) } catch { throw .journal("\(error)") }
   }
 
-  /// Forgets users; their entries leave the journal when it is next written anew.
+  /// Forgets users; their entries leave the journal with a later call of `sync`.
   public func remove(_ users: [UInt64]) throws(FeatureStoreError) {
     try writing.withLock { (writing: inout sending Writing) throws(FeatureStoreError) in
-      var record = ByteWriter(capacity: 8 + 8 * users.count)
-      record.append(Kind.removals)
-      record.append(UInt32(users.count))
-      record.append(array: users)
+      let users = users.filter { table.contains($0) }
+      guard !users.isEmpty else { return }
       do throws(JournalError) {
-        try writing.journal.append(record.written)
+        for start in stride(from: 0, to: users.count, by: 1 << 20) {
+          let some = Array(users[start..<min(users.count, start + (1 << 20))])
+          var record = ByteWriter(capacity: 8 + 8 * some.count)
+          record.append(Kind.removals)
+          record.append(UInt32(some.count))
+          record.append(array: some)
+          try writing.journal.append(record.written)
+        }
         try writing.journal.sync()
       } catch {
         throw .journal("\(error)")
       }
       for user in users { table.remove(user) }
+      writing.isErasing = true
     }
   }
 
-  /// Brings everything written to the disk.
+  /// Users of whom an entry was made with a row of theirs.
+  public func learnedUsers(_ body: ([UInt64]) -> Void) { table.learnedUsers(body) }
+
+  /// Brings everything written to the disk, and takes from it what is forgotten or too old.
+  ///
+  /// Writing the journal anew for that takes at most a twentieth of the time.
   public func sync() throws(FeatureStoreError) {
     try writing.withLock { (writing: inout sending Writing) throws(FeatureStoreError) in
       do throws(JournalError) { try writing.journal.sync() } catch { throw .journal("\(error)") }
+      if table.sweep() > 0 { writing.isExpiring = true }
+      let delay = writing.isErasing ? erasureDelay : writing.isExpiring ? Self.expiryDelay : .max
+      let isDue =
+        delay < .max && Clocks.monotonic() - writing.compactedAt >= max(delay, 20 * writing.compactionTook)
+      if isDue || isOutgrown(writing.journal.keptBytes) { try compact(&writing) }
     }
   }
 
-  private func compactWhenDue(_ writing: inout Writing) throws(FeatureStoreError) {
-    let living = UInt64(table.extent.bytes)
-    guard writing.journal.keptBytes > 2 * living + compactionBytes else { return }
+  /// How long the bytes of entries that are too old stay on the disk at least: a day.
+  private static let expiryDelay: Int64 = 86_400_000_000_000
+
+  private func isOutgrown(_ kept: UInt64) -> Bool { kept > 2 * UInt64(table.extent.bytes) + compactionBytes }
+
+  private func compact(_ writing: inout Writing) throws(FeatureStoreError) {
+    let began = Clocks.monotonic()
     let old: UInt64
     do throws(JournalError) {
       try writing.journal.beginSegment()
@@ -158,6 +194,9 @@ public final class EmbeddedStore: FeatureStore {
     } catch {
       throw .journal("\(error)")
     }
+    (writing.isErasing, writing.isExpiring) = (false, false)
+    writing.compactedAt = Clocks.monotonic()
+    writing.compactionTook = writing.compactedAt - began
   }
 
   /// Bytes of the journal's records.

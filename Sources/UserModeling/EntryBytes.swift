@@ -1,6 +1,6 @@
 // The bytes of an entry, the same in the journal and in Redis (docs/formats.md, "User embeddings"). Little-endian:
-// UInt16 format, UInt16 number type (0 float32, 1 float16), UInt32 K, UInt32 D, UInt32 0, UInt64 model version, Int64 event
-// time, Int64 made at, then K × D numbers.
+// UInt16 format, UInt16 number type (0 float32, 1 float16), UInt32 K, UInt32 D, UInt32 flags (1: the model had a row of the
+// user's), UInt64 model version, Int64 event time, Int64 made at, then K × D numbers.
 
 package import Base
 internal import Wire
@@ -16,7 +16,7 @@ package enum EntryBytes {
     writer.append(numbers.rawValue)
     writer.append(UInt32(entry.shape.count))
     writer.append(UInt32(entry.shape.dimension))
-    writer.append(UInt32(0))
+    writer.append(UInt32(entry.hadRow ? 1 : 0))
     writer.append(entry.version)
     writer.append(entry.eventTime)
     writer.append(entry.madeAt)
@@ -39,7 +39,8 @@ package enum EntryBytes {
     let numbers = try NumberType(wire: UInt32(try reader.read(UInt16.self)))
     let count = try reader.count("embeddings", limit: EmbeddingShape.widthLimit)
     let dimension = try reader.count("numbers in an embedding", limit: EmbeddingShape.widthLimit)
-    _ = try reader.read(UInt32.self)
+    let flags = try reader.read(UInt32.self)
+    guard flags <= 1 else { throw .invalid(field: "flags", value: "\(flags)", expected: "0 or 1") }
     let shape = EmbeddingShape(count: count, dimension: dimension)
     guard count > 0, dimension > 0, shape.width <= EmbeddingShape.widthLimit else {
       throw .invalid(field: "shape", value: "\(shape)", expected: "1 to \(EmbeddingShape.widthLimit) numbers")
@@ -48,7 +49,8 @@ package enum EntryBytes {
     let eventTime = try reader.read(Milliseconds.self)
     let madeAt = try reader.read(Milliseconds.self)
     let values = try reader.numbers(numbers, count: shape.width).array
-    return EmbeddingEntry(version: version, eventTime: eventTime, madeAt: madeAt, shape: shape, values: values)
+    return EmbeddingEntry(
+      version: version, eventTime: eventTime, madeAt: madeAt, shape: shape, values: values, hadRow: flags == 1)
   }
 
   static func decode(_ bytes: [UInt8]) throws(DecodeError) -> EmbeddingEntry {

@@ -30,9 +30,17 @@ public protocol FeatureStore: Sendable {
   func write(_ writes: [EmbeddingWrite]) throws(FeatureStoreError)
 
   /// Forgets users.
+  ///
+  /// When it returns, nobody reads their entries again; the bytes leave a disk of the store's own with later calls of
+  /// `sync`.
   func remove(_ users: [UInt64]) throws(FeatureStoreError)
 
-  /// Brings everything written to the disk, where the store has one of its own; called about every second.
+  /// Calls `body` with all users of whom an entry was made with a row of theirs, some at a time.
+  func learnedUsers(_ body: ([UInt64]) -> Void) throws(FeatureStoreError)
+
+  /// Brings everything written to the disk, where the store has one of its own, and lets go of what is too old.
+  ///
+  /// Called about twice a second by the thread that writes.
   func sync() throws(FeatureStoreError)
 
   /// How many users have entries, and the memory or disk they take, where the store knows.
@@ -56,6 +64,8 @@ public struct FeatureStoreOptions: Equatable, Sendable {
   public var entriesPerUser = 4
   /// Whether numbers are kept in float16: half the bytes, three digits; default false.
   public var halfPrecision = false
+  /// How long after it was made an entry is kept, by the wall clock; nil, the default, for ever.
+  public var timeToLive: Duration?
 
   /// The defaults.
   public init() {}

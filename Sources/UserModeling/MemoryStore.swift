@@ -7,7 +7,12 @@ public final class MemoryStore: FeatureStore {
   private let table: EntryTable
 
   /// An empty store.
-  public init(_ options: FeatureStoreOptions = FeatureStoreOptions()) { table = EntryTable(options) }
+  ///
+  /// - Parameter clock: the wall clock.
+  public init(
+    _ options: FeatureStoreOptions = FeatureStoreOptions(),
+    clock: @escaping @Sendable () -> Milliseconds = { Clocks.wall() }
+  ) { table = EntryTable(options, clock: clock) }
 
   /// The entries of some users.
   public func entries(of users: [UInt64], asOf: Milliseconds?) -> [[EmbeddingEntry]] {
@@ -24,8 +29,11 @@ public final class MemoryStore: FeatureStore {
     for user in users { table.remove(user) }
   }
 
-  /// Does nothing: there is no disk.
-  public func sync() {}
+  /// Users of whom an entry was made with a row of theirs.
+  public func learnedUsers(_ body: ([UInt64]) -> Void) { table.learnedUsers(body) }
+
+  /// Lets go of what is too old.
+  public func sync() { _ = table.sweep() }
 
   /// How much is in memory.
   public var extent: FeatureStoreExtent { table.extent }

@@ -28,7 +28,7 @@ public struct EmbeddingPooling: Sendable, Equatable {
   public func vector(
     of stored: [EmbeddingEntry], isCurrent: Bool, shape: EmbeddingShape, now: Milliseconds
   ) -> UserVector {
-    let oldest = timeToLive.map { now - $0.milliseconds } ?? .min
+    let oldest = timeToLive.map { now.earlier(by: $0.milliseconds) } ?? .min
     let living = stored.lazy.filter { $0.shape == shape && $0.madeAt >= oldest }
     let pooled = Array(living.prefix(min(entries, isCurrent ? 3 : 2)))
     guard let newest = pooled.first else {
@@ -43,7 +43,16 @@ public struct EmbeddingPooling: Sendable, Equatable {
     }
     return UserVector(
       values: values, source: isCurrent && newest == stored.first ? .current : .stored, pooled: pooled.count,
-      version: newest.version, eventTime: newest.eventTime, age: max(0, now - newest.madeAt))
+      version: newest.version, eventTime: newest.eventTime, age: newest.age(at: now))
+  }
+}
+
+extension EmbeddingEntry {
+  /// How long ago it was made; what another process stored may say anything.
+  fileprivate func age(at now: Milliseconds) -> Milliseconds {
+    guard madeAt < now else { return 0 }
+    let (age, overflow) = now.subtractingReportingOverflow(madeAt)
+    return overflow ? .max : age
   }
 }
 

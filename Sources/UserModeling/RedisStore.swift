@@ -1,5 +1,6 @@
-// The feature store in a Redis server: one hash per user, a field for each entry, named by shape and event time. Readers share
-// one connection and the writer has another, so that a large write does not hold up a read.
+// The feature store in a Redis server: one hash per user, a field for each entry, named by shape and event time, and a field
+// `row` when one of them was made with a row of the user's. Readers share one connection and the writer has another, so that
+// a large write does not hold up a read. The server itself drops the hash of a user whose newest entry is too old.
 
 public import Base
 internal import Redis
@@ -44,8 +45,12 @@ public final class RedisStore: FeatureStore {
     for i = 1, #times - tonumber(ARGV[4]) do
       redis.call('HDEL', KEYS[1], ARGV[1] .. string.format('%.0f', times[i]))
     end
+    if ARGV[6] == '1' then redis.call('HSET', KEYS[1], 'row', '1') end
+    if ARGV[5] == '0' then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIRE', KEYS[1], ARGV[5]) end
     return #times
     """.utf8)
+
+  private static let row = Array("row".utf8)
 
   private func key(_ user: UInt64) -> [UInt8] { Array("\(prefix):\(user)".utf8) }
 
@@ -58,6 +63,7 @@ public final class RedisStore: FeatureStore {
       guard case .list(let pairs) = reply else { throw unexpected(reply) }
       var entries: [EmbeddingEntry] = []
       for place in stride(from: 1, to: pairs.count, by: 2) {
+        guard pairs[place - 1] != .bytes(Self.row) else { continue }
         guard case .bytes(let bytes) = pairs[place] else { throw unexpected(pairs[place]) }
         do throws(DecodeError) {
           let entry = try EntryBytes.decode(bytes)
@@ -73,6 +79,7 @@ public final class RedisStore: FeatureStore {
 
   /// Stores entries.
   public func write(_ writes: [EmbeddingWrite]) throws(FeatureStoreError) {
+    let milliseconds = options.timeToLive.map { max(1, $0.milliseconds) } ?? 0
     let replies = try ask(
       writing,
       writes.map { write in
@@ -80,7 +87,8 @@ public final class RedisStore: FeatureStore {
           Array("EVAL".utf8), Self.put, [UInt8(ascii: "1")], key(write.user),
           Array("\(write.entry.shape.count)x\(write.entry.shape.dimension):".utf8),
           Array("\(write.entry.eventTime)".utf8), EntryBytes.encode(write.entry, half: options.halfPrecision),
-          Array("\(options.entriesPerUser)".utf8),
+          Array("\(options.entriesPerUser)".utf8), Array("\(milliseconds)".utf8),
+          [UInt8(ascii: write.entry.hadRow ? "1" : "0")],
         ]
       })
     for reply in replies { guard case .integer = reply else { throw unexpected(reply) } }
@@ -88,13 +96,37 @@ public final class RedisStore: FeatureStore {
 
   /// Forgets users.
   public func remove(_ users: [UInt64]) throws(FeatureStoreError) {
-    for reply in try ask(writing, users.map { [Array("DEL".utf8), key($0)] }) {
-      guard case .integer = reply else { throw unexpected(reply) }
+    for start in stride(from: 0, to: users.count, by: 10_000) {
+      let some = users[start..<min(users.count, start + 10_000)]
+      for reply in try ask(writing, some.map { [Array("DEL".utf8), key($0)] }) {
+        guard case .integer = reply else { throw unexpected(reply) }
+      }
     }
   }
 
-  /// Does nothing: the server's own configuration says when it writes to its disk.
-  public func sync() {}
+  /// Users of whom an entry was made with a row of theirs; goes through all keys of the server.
+  public func learnedUsers(_ body: ([UInt64]) -> Void) throws(FeatureStoreError) {
+    var cursor = Array("0".utf8)
+    repeat {
+      let pattern = Array("\(prefix):*".utf8)
+      let reply = try ask(
+        writing,
+        [[Array("SCAN".utf8), cursor, Array("MATCH".utf8), pattern, Array("COUNT".utf8), Array("1000".utf8)]])[0]
+      guard case .list(let parts) = reply, parts.count == 2, case .bytes(let next) = parts[0],
+        case .list(let keys) = parts[1]
+      else { throw unexpected(reply) }
+      cursor = next
+      let users = keys.compactMap { key -> UInt64? in
+        guard case .bytes(let bytes) = key else { return nil }
+        return UInt64(String(decoding: bytes.dropFirst(prefix.utf8.count + 1), as: UTF8.self))
+      }
+      let replies = try ask(writing, users.map { [Array("HEXISTS".utf8), self.key($0), Self.row] })
+      body(zip(users, replies).filter { $1 == .integer(1) }.map(\.0))
+    } while cursor != Array("0".utf8)
+  }
+
+  /// Asks whether the server is there; its own configuration says when it writes to its disk.
+  public func sync() throws(FeatureStoreError) { _ = try ask(writing, [[Array("PING".utf8)]]) }
 
   /// Unknown: other keys may lie in the server.
   public var extent: FeatureStoreExtent { FeatureStoreExtent() }

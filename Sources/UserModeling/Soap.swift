@@ -1,81 +1,12 @@
 // The platform: a read path that answers from the store at once, and a compute centre that works embeddings out beside
 // it. Readers are any threads; the compute centre is the thread that calls `run`. They meet in the store and in a queue
-// behind a lock that is held for look-ups only.
+// behind a lock that is held for look-ups only. Who is forgotten is in Soap+Forgetting.swift.
 
 public import Base
 internal import Layers
 public import Serving
 public import Streams
 internal import Synchronization
-
-/// When embeddings are worked out.
-public enum SoapMode: String, Sendable, CaseIterable, Codable {
-  /// A request with features queues its user; the answer comes from the store at once.
-  case async
-  /// A request with features waits for its embedding.
-  case realtime
-  /// As async, but the queue is worked off at an interval.
-  case offline
-  /// A user's embedding is worked out once.
-  case frozen
-}
-
-/// How a platform works.
-public struct SoapOptions: Sendable {
-  /// The upstream model.
-  public var model: String
-  /// The feature that names the user.
-  public var userFeature: String
-  /// When embeddings are worked out; default `async`.
-  public var mode = SoapMode.async
-  /// How stored entries become an answer.
-  public var pooling = EmbeddingPooling()
-  /// Users that may wait for the compute centre; default 100,000.
-  public var queueLimit = 100_000
-  /// Users worked out together; default 64.
-  public var batchSize = 64
-  /// How often `offline` works, monotonic clock; default a day.
-  public var refreshEvery = Duration.seconds(86_400)
-  /// Largest 1 − mean cosine to the last version with which a version is used; nil for any.
-  public var holdAbove: Double?
-  /// Which part of the users is this process's, and how many parts there are; default all of one.
-  public var part = (index: 0, count: 1)
-  /// What every batch takes longer, for experiments; default 0.
-  public var computeDelay = Duration.zero
-
-  /// Options with everything at its default.
-  public init(model: String, userFeature: String) {
-    self.model = model
-    self.userFeature = userFeature
-  }
-}
-
-/// Which process has a user.
-public enum UserPart {
-  /// The part of a user among `count`.
-  public static func index(of user: UInt64, count: Int) -> Int {
-    Int(truncatingIfNeeded: Hashing.mix(user) >> 32) % max(1, count)
-  }
-}
-
-/// Why a platform cannot be made, or a request not be answered.
-public enum SoapError: Error, Equatable, Sendable, CustomStringConvertible {
-  /// There is no model of this name with a user tower.
-  case noUserTower(model: String)
-  /// The feature is not one of the events' id features.
-  case unknownUserFeature(String)
-  /// Another process has the user.
-  case elsewhere(user: UInt64, part: Int)
-
-  /// What is wrong.
-  public var description: String {
-    switch self {
-    case .noUserTower(let model): "model '\(model)' has no user tower; name a model of kind sum"
-    case .unknownUserFeature(let name): "feature '\(name)' is not an id feature of the events"
-    case .elsewhere(let user, let part): "user \(user) is kept by soap \(part); ask there"
-    }
-  }
-}
 
 /// The platform of one process.
 public final class Soap: Sendable {
@@ -84,7 +15,8 @@ public final class Soap: Sendable {
     var reads: [EmbeddingSource: UInt64] = [:]
     var computed: UInt64 = 0
     var storeFailures: UInt64 = 0
-    var problem = ""
+    /// Why the store failed last; empty since it has done what it was asked.
+    var storeProblem = ""
     var gate: SnapshotGate
     /// Inputs by which versions are compared, as many as the gate has vectors of.
     var probe = Probe()
@@ -99,9 +31,13 @@ public final class Soap: Sendable {
   let predictor: Predictor
   let store: any FeatureStore
   private let userColumn: Int
-  private let queue: Mutex<ComputeQueue>
+  let queue: Mutex<ComputeQueue>
   private let state: Mutex<Counters>
   private let version = Atomic<UInt64>(0)
+  /// Held while a version is compared with the last.
+  private let opening = Mutex<Void>(())
+  let erasures = Mutex(Erasures())
+  let isBaseNew = Atomic<Bool>(false)
   private let embedders = Mutex<[UserEmbedder]>([])
   private let wake = Mailbox<Void>(bound: 1)
   private let isStopping = Atomic<Bool>(false)
@@ -127,6 +63,7 @@ public final class Soap: Sendable {
     self.clock = clock
     userColumn = column
     shape = EmbeddingShape(count: embedder.embeddings, dimension: embedder.embeddingDimension)
+    guard shape.width <= EmbeddingShape.widthLimit else { throw .tooWide(model: options.model, shape: shape) }
     queue = Mutex(ComputeQueue(limit: options.queueLimit))
     state = Mutex(Counters(gate: SnapshotGate(width: shape.width, holdAbove: options.holdAbove)))
   }
@@ -141,6 +78,13 @@ public final class Soap: Sendable {
   public func vectors(
     of users: [UInt64], shape: EmbeddingShape? = nil, asOf: Milliseconds? = nil
   ) throws(FeatureStoreError) -> [UserVector] {
+    try vectors(of: users, shape: shape, asOf: asOf, inputs: nil)
+  }
+
+  /// - Parameter inputs: by user the event time of the newest inputs there are; nil when only the queue knows.
+  private func vectors(
+    of users: [UInt64], shape: EmbeddingShape?, asOf: Milliseconds?, inputs: [Milliseconds]?
+  ) throws(FeatureStoreError) -> [UserVector] {
     let entries = try store.entries(of: users, asOf: asOf)
     let newest = version.load(ordering: .relaxed)
     let pending = queue.withLock { queue in users.map { queue.isPending($0) } }
@@ -148,7 +92,9 @@ public final class Soap: Sendable {
     var vectors: [UserVector] = []
     vectors.reserveCapacity(users.count)
     for (index, stored) in entries.enumerated() {
-      let isCurrent = asOf == nil && !pending[index] && stored.first?.version == newest && newest > 0
+      let isNewest = stored.first?.eventTime ?? .min >= inputs?[index] ?? .min
+      let isCurrent =
+        asOf == nil && !pending[index] && isNewest && stored.first?.version == newest && newest > 0
       vectors.append(
         options.pooling.vector(of: stored, isCurrent: isCurrent, shape: shape ?? self.shape, now: now))
     }
@@ -162,17 +108,19 @@ public final class Soap: Sendable {
   ///
   /// With `realtime` the embeddings are worked out first.
   public func vectors(for requests: [ComputeRequest]) throws(FeatureStoreError) -> [UserVector] {
-    let users = requests.map(\.user)
+    func answer() throws(FeatureStoreError) -> [UserVector] {
+      try vectors(of: requests.map(\.user), shape: nil, asOf: nil, inputs: requests.map(\.eventTime))
+    }
     switch options.mode {
     case .realtime:
       if try !compute(requests) { offer(requests) }
-      return try vectors(of: users)
+      return try answer()
     case .async, .offline:
-      let answer = try vectors(of: users)
+      let answer = try answer()
       offer(requests)
       return answer
     case .frozen:
-      let answer = try vectors(of: users)
+      let answer = try answer()
       offer(zip(requests, answer).filter { $1.source == .default }.map(\.0))
       return answer
     }
@@ -185,6 +133,20 @@ public final class Soap: Sendable {
     _ = wake.offer(())
   }
 
+  /// Has users worked out anew who acted, with their last known features and all that counts before `frontier`.
+  ///
+  /// Entries that are of a later event time already give way to these: what was known at that time has grown.
+  public func recompute(_ acted: [(user: UInt64, features: FeatureBlock)], countedBefore frontier: Milliseconds) {
+    guard !acted.isEmpty, options.mode != .frozen else { return }
+    let stored = try? store.entries(of: acted.map(\.user), asOf: nil)
+    offer(
+      acted.enumerated().map { place, acted in
+        ComputeRequest(
+          user: acted.user, features: acted.features,
+          eventTime: max(frontier, stored?[place].first?.eventTime ?? frontier))
+      })
+  }
+
   /// The user a feature block is of, when this process has that user; nil for a block without a user.
   public func user(of features: FeatureBlock) -> UInt64? {
     guard let values = try? features.values(of: predictor.schema), case .ids(let ids) = values[userColumn] else {
@@ -193,12 +155,26 @@ public final class Soap: Sendable {
     return ids.first
   }
 
+  /// Refuses an event time that no event could have: its entry would stay a user's newest until then.
+  public func requirePast(_ eventTime: Milliseconds) throws(SoapError) {
+    let now = clock()
+    guard eventTime <= now.later(by: options.allowedSkew.milliseconds) else {
+      throw .ahead(eventTime: eventTime, now: now, allowed: options.allowedSkew)
+    }
+  }
+
+  /// The wall clock.
+  var now: Milliseconds { clock() }
+
+  /// Whether this process has a user.
+  public func isOwn(_ user: UInt64) -> Bool {
+    options.part.count <= 1 || UserPart.index(of: user, count: options.part.count) == options.part.index
+  }
+
   /// Refuses users that another process has.
   public func requireOwn(_ users: [UInt64]) throws(SoapError) {
-    guard options.part.count > 1 else { return }
-    for user in users {
-      let part = UserPart.index(of: user, count: options.part.count)
-      guard part == options.part.index else { throw .elsewhere(user: user, part: part) }
+    for user in users where !isOwn(user) {
+      throw .elsewhere(user: user, part: UserPart.index(of: user, count: options.part.count))
     }
   }
 
@@ -221,6 +197,10 @@ public final class Soap: Sendable {
       if now >= syncAt {
         syncAt = now + 500_000_000
         attempt { () throws(FeatureStoreError) in try store.sync() }
+        settle()
+        if isBaseNew.exchange(false, ordering: .relaxed), !forgetUsersWithoutRows() {
+          isBaseNew.store(true, ordering: .relaxed)
+        }
       }
       if options.mode == .offline {
         guard now >= refreshAt else {
@@ -256,11 +236,16 @@ public final class Soap: Sendable {
   /// Works out users and stores them; false while there is no version to work with.
   private func compute(_ requests: [ComputeRequest]) throws(FeatureStoreError) -> Bool {
     let began = Clocks.monotonic()
-    guard isOpen(), let embeddings = embed(requests.map(\.features)) else { return false }
+    guard isOpen() else { return false }
+    let (run, requests) = begin(requests)
+    defer { finish(run) }
+    guard !requests.isEmpty else { return true }
+    guard let embeddings = embed(requests.map(\.features)) else { return false }
     guard embeddings.version.number == version.load(ordering: .relaxed) || isOpen() else { return false }
     if options.computeDelay > .zero { wake.pause(options.computeDelay) }
     let now = clock()
     let width = shape.width
+    let hadRows = hasRows(requests.map(\.user))
     var writes: [EmbeddingWrite] = []
     writes.reserveCapacity(requests.count)
     for (index, request) in requests.enumerated() {
@@ -269,7 +254,7 @@ public final class Soap: Sendable {
           user: request.user,
           entry: EmbeddingEntry(
             version: embeddings.version.number, eventTime: request.eventTime, madeAt: now, shape: shape,
-            values: Array(embeddings.values[index * width..<(index + 1) * width]))))
+            values: Array(embeddings.values[index * width..<(index + 1) * width]), hadRow: hadRows?[index] ?? false)))
     }
     try store.write(writes)
     state.withLock { state in
@@ -283,17 +268,25 @@ public final class Soap: Sendable {
     return true
   }
 
-  /// Runs the user tower; nil while there is no base.
-  private func embed(_ blocks: [FeatureBlock]) -> UserEmbeddings? {
+  /// Lends a user tower to `body`.
+  private func withEmbedder<Result>(_ body: (UserEmbedder) -> Result?) -> Result? {
     let embedder = embedders.withLock { $0.popLast() } ?? UserEmbedder(predictor, model: options.model)
     guard let embedder else { return nil }
     defer { embedders.withLock { $0.append(embedder) } }
+    return body(embedder)
+  }
+
+  /// By user whether the model has a row of theirs; nil when it has none of anybody's.
+  func hasRows(_ users: [UInt64]) -> [Bool]? { withEmbedder { $0.hasRows(users, of: options.userFeature) } }
+
+  /// Runs the user tower; nil while there is no base.
+  private func embed(_ blocks: [FeatureBlock]) -> UserEmbeddings? {
     var columns = FeatureColumns(schema: predictor.schema)
     for block in blocks {
       // Whoever takes requests in has checked them.
       guard (try? block.append(to: &columns, schema: predictor.schema)) != nil else { return nil }
     }
-    return embedder.embed(columns)
+    return withEmbedder { $0.embed(columns) }
   }
 
   // MARK: Versions
@@ -315,18 +308,23 @@ public final class Soap: Sendable {
   /// Whether there is a version to work with; compares a new one with the last.
   private func isOpen() -> Bool {
     guard let newest = predictor.store.version?.number else { return false }
-    let known = state.withLock { ($0.gate.acceptedVersion, $0.gate.heldVersion) }
-    if known.0 == newest { return true }
-    if known.1 == newest { return false }
+    // One thread compares at a time: while it does, others keep users of the accepted version only.
+    return isKnown(newest) ?? opening.withLock { _ in isKnown(newest) ?? admit(newest) }
+  }
+
+  /// Whether a version is used; nil when it has not been compared.
+  private func isKnown(_ version: UInt64) -> Bool? {
+    state.withLock { state in
+      if state.gate.acceptedVersion == version { return true }
+      return state.gate.heldVersion == version ? false : nil
+    }
+  }
+
+  private func admit(_ newest: UInt64) -> Bool {
     let inputs = state.withLock { $0.probe.requests.map(\.features) }
     guard let vectors = inputs.isEmpty ? [] : embed(inputs)?.values else { return false }
     return state.withLock { state in
-      guard state.gate.acceptedVersion != newest else { return true }
-      guard state.gate.admit(version: newest, vectors: vectors) else {
-        state.problem = "version \(newest) moves users too far and is held back"
-        return false
-      }
-      state.problem = ""
+      guard state.gate.admit(version: newest, vectors: vectors) else { return false }
       // Those that were kept meanwhile have no vector of this version; their users are not kept again.
       state.probe.requests.removeLast(state.probe.requests.count - inputs.count)
       version.store(newest, ordering: .relaxed)
@@ -336,14 +334,15 @@ public final class Soap: Sendable {
 
   /// Runs what may fail in the store, and remembers why it did.
   @discardableResult
-  private func attempt(_ body: () throws(FeatureStoreError) -> Void) -> Bool {
+  func attempt(_ body: () throws(FeatureStoreError) -> Void) -> Bool {
     do throws(FeatureStoreError) {
       try body()
+      state.withLock { $0.storeProblem = "" }
       return true
     } catch {
       state.withLock { state in
         state.storeFailures += 1
-        state.problem = "\(error)"
+        state.storeProblem = "\(error)"
       }
       return false
     }
@@ -370,7 +369,10 @@ public final class Soap: Sendable {
     status.shift = state.gate.shift
     status.batches = state.batches
     status.extent = store.extent
-    status.problem = state.problem
+    status.problem =
+      predictor.store.refusal ?? state.gate.heldVersion.map { "version \($0) moves users too far and is held back" }
+      ?? state.storeProblem
+    status.forgotten = erasures.withLock { $0.count }
     return status
   }
 }

@@ -31,11 +31,20 @@ public final class SoapMessages: Sendable {
   /// Blocks the calling thread.
   public func run() throws {
     try server.run { header, body, _ in
-      guard header.opcode == .embed else {
-        throw ErrorReply(.malformed, "the user-modelling platform answers 'embed' here, not '\(header.opcode)'")
+      switch header.opcode {
+      case .embed: return try embed(EmbedRequest(decoding: &body), header.request)
+      case .forget: return try forget(IDsRequest(decoding: &body), header.request)
+      default:
+        throw ErrorReply(
+          .malformed, "the user-modelling platform answers 'embed' and 'forget' here, not '\(header.opcode)'")
       }
-      return try embed(EmbedRequest(decoding: &body), header.request)
     }
+  }
+
+  /// Forgets those of the users that this process has; the table's name is the shards' concern.
+  private func forget(_ question: IDsRequest, _ request: UInt64) throws(ErrorReply) -> Blob {
+    do throws(FeatureStoreError) { try soap.forget(question.ids) } catch { throw ErrorReply(.busy, "\(error)") }
+    return PlainMessage.text(.forget, "{}", request: request)
   }
 
   private func embed(_ question: EmbedRequest, _ request: UInt64) throws(ErrorReply) -> Blob {
@@ -59,11 +68,13 @@ public final class SoapMessages: Sendable {
         guard !isShaped || shape == soap.shape else {
           throw ErrorReply(.mismatch, "features give embeddings of \(soap.shape), not \(shape)")
         }
+        try soap.requirePast(question.eventTime)
         vectors = try soap.vectors(for: try requests(question, users))
       }
     } catch let error as ErrorReply {
       throw error
     } catch let error as SoapError {
+      if case .ahead = error { throw ErrorReply(.malformed, "\(error)") }
       throw ErrorReply(.mismatch, "\(error)")
     } catch {
       throw ErrorReply(.busy, "\(error)")

@@ -5,6 +5,7 @@ internal import Base
 internal import Serving
 internal import Streams
 internal import Synchronization
+internal import Wire
 
 /// Answers requests of applications; any thread may call it.
 final class SoapService: Sendable {
@@ -26,6 +27,7 @@ final class SoapService: Sendable {
 
   /// Stored embeddings are served whatever has become of the model; ready says that new ones are made, too.
   func readiness() -> Reply {
+    if let refusal = soap.predictor.store.refusal { return .error(503, refusal) }
     let status = soap.status
     guard status.version > 0 || status.heldVersion != nil else { return .error(503, "no base has been applied yet") }
     if let stalenessLimit, let lag = soap.predictor.store.lag, lag > stalenessLimit {
@@ -47,6 +49,11 @@ final class SoapService: Sendable {
     let parser = parsers.withLock { $0.popLast() } ?? RequestParser(soap)
     defer { parsers.withLock { $0.append(parser) } }
     let request = try parser.read(body, userSeed: userSeed)
+    let shape = request.shape ?? soap.shape
+    guard request.users.count * shape.width * 4 <= EmbedReply.byteLimit else {
+      throw .bad(
+        "\(request.users.count) users of \(shape) numbers are more than \(EmbedReply.byteLimit) bytes; ask for fewer")
+    }
     return try answer(users: request.users) { () throws(FeatureStoreError) in
       request.computes.isEmpty
         ? try soap.vectors(of: request.users, shape: request.shape, asOf: request.asOf)
@@ -106,6 +113,7 @@ final class SoapService: Sendable {
           json.member("replaced", status.replaced)
           json.member("dropped", status.dropped)
           json.member("held_versions", Int64(status.heldVersions))
+          json.member("forgotten", status.forgotten)
         }
         if let shift = status.shift {
           json.object("shift") { json in
@@ -147,6 +155,8 @@ final class SoapService: Sendable {
     text.value("guira_soap_queued", "gauge", "Users that wait for the compute centre.", "\(status.queued)")
     text.value("guira_soap_replaced_total", "counter", "Requests replaced by a newer one.", "\(status.replaced)")
     text.value("guira_soap_dropped_total", "counter", "Requests dropped from a full queue.", "\(status.dropped)")
+    text.value(
+      "guira_soap_forgotten_total", "counter", "Users forgotten, or without a row any more.", "\(status.forgotten)")
     text.value("guira_soap_store_failures_total", "counter", "Times the store failed.", "\(status.storeFailures)")
     text.value("guira_soap_users", "gauge", "Users with entries.", "\(status.extent.users)")
     text.value("guira_soap_bytes", "gauge", "Bytes of entries.", "\(status.extent.bytes)")
@@ -199,7 +209,7 @@ private final class RequestParser: @unchecked Sendable {
     guard json[0].kind == .object else { throw .bad("the body is \(json[0].kind.words); expected an object") }
     var result = EmbedBody()
     var (users, instances) = (0, 0)
-    var eventTime = Clocks.wall()
+    var eventTime = soap.now
     var next = 1
     for _ in 0..<json[0].count {
       let (key, value) = (json[next], next + 1)
@@ -213,6 +223,7 @@ private final class RequestParser: @unchecked Sendable {
         result.asOf = try time(at: value, "as_of")
       } else if json.text(key, is: "event_time") {
         eventTime = try time(at: value, "event_time")
+        do throws(SoapError) { try soap.requirePast(eventTime) } catch { throw .bad("'event_time': \(error)") }
       } else {
         throw .bad("'\(json.string(of: key))' is not known; use users or instances, shape, as_of, event_time")
       }

@@ -18,6 +18,8 @@ public struct SoapStatus: Sendable, Equatable {
   public var replaced: UInt64 = 0
   /// Requests dropped because the queue was full.
   public var dropped: UInt64 = 0
+  /// Users who were forgotten, or whose row is gone.
+  public var forgotten: UInt64 = 0
   /// Times the store failed.
   public var storeFailures: UInt64 = 0
   /// The version in use; 0 before the first.

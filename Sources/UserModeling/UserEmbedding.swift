@@ -39,16 +39,20 @@ public struct EmbeddingEntry: Equatable, Sendable {
   public var shape: EmbeddingShape
   /// The embeddings one after the other, `[shape.width]`.
   public var values: [Float]
+  /// Whether the model had a row of the user's when it was made, so that something learned of the user is in it.
+  public var hadRow: Bool
 
   /// An entry from its parts.
   public init(
-    version: UInt64, eventTime: Milliseconds, madeAt: Milliseconds, shape: EmbeddingShape, values: [Float]
+    version: UInt64, eventTime: Milliseconds, madeAt: Milliseconds, shape: EmbeddingShape, values: [Float],
+    hadRow: Bool = false
   ) {
     self.version = version
     self.eventTime = eventTime
     self.madeAt = madeAt
     self.shape = shape
     self.values = values
+    self.hadRow = hadRow
   }
 }
 

@@ -142,7 +142,8 @@ struct Forget: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Erases ids from a table of the running shards, for good.",
     discussion: """
-      Returns when the erasure is on disk. Replicas drop the rows with the next version. Older blocks and checkpoints lose
+      Returns when the erasure is on disk. Replicas drop the rows with the next version. Ids of the users of `guira soap` leave
+      its store too. Older blocks and checkpoints lose
       them when they are deleted in their time; --compact has every shard write a new checkpoint and delete all older
       ones and all older blocks at once. A restore never brings a forgotten id back; a new action of the user makes a new row.
 

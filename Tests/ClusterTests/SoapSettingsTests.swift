@@ -1,6 +1,7 @@
-import Cluster
 import Streams
 import Testing
+
+@testable import Cluster
 
 @Suite("Soap settings") struct SoapSettingsTests {
   private let text = """
@@ -40,6 +41,21 @@ import Testing
     #expect(!without.instances.contains { $0.role == .soap })
   }
 
+  @Test func `the users' side may read features from the stream, and says which actions count`() throws {
+    let clicked =
+      "{name: clicked, kind: ids, limit: 5, table: item_id, combiner: mean, stream: {last: click, of: item_id, by: [user_id]}}"
+    let shown = "{name: shown, kind: dense, width: 1, stream: {share: like, over: open, by: [user_id]}}"
+    let configuration = try ClusterConfiguration(
+      text: text, file: "cluster.yaml",
+      overrides: [
+        "features=[{name: user_id}, {name: item_id}, {name: vector, kind: dense, width: 16}, \(clicked), \(shown)]",
+        "models.users.features=[user_id, item_id, clicked, shown]", "soap.recompute=onAction",
+        "models.users.users.features=[user_id, clicked, shown]",
+      ])
+    #expect(configuration.userActions == ["click", "like", "open"])
+    #expect(try ClusterPlan(configuration).userTable == "users.user_id")
+  }
+
   @Test func `what does not fit together is told`() {
     #expect(
       problems(["soap.model=feed"]) == ["soap.model is 'feed', which is not a model of kind sum"])
@@ -50,6 +66,15 @@ import Testing
       ])
     #expect(
       problems(["models.users.features=all"]) == ["soap.feature is 'vector', which the upstream model reads itself"])
+    #expect(
+      problems(["models.users.users.embeddings=64", "models.users.users.embeddingDimension=2048", "soap.feature=none"])
+        == [
+          "models.users.users.embeddingDimension is 2048, 131072 numbers per user with 64 embeddings"
+        ])
+    #expect(
+      problems(["soap.recompute=onAction"]) == [
+        "soap.recompute is onAction, and no feature of the user counts or lists actions: none would change anything"
+      ])
     #expect(problems(["soap.port=8501"]) == ["soap.port is one of the replicas' ports"])
     #expect(problems(["soap.model=none"]) == ["soap.feature is given without soap.model"])
   }

@@ -44,7 +44,7 @@ import Testing
     guard let tool = Self.find("systemd-analyze") else { return }
     let scratch = try Scratch()
     let units = try FileManager.default.contentsOfDirectory(atPath: Self.deploy + "/systemd").sorted()
-    #expect(units.count == 6)
+    #expect(units.count == 7)
     for unit in units {
       // The command is where it was built, not where a package would put it.
       let text = try String(contentsOfFile: "\(Self.deploy)/systemd/\(unit)", encoding: .utf8)
@@ -64,10 +64,13 @@ import Testing
     #expect(said.code == 0 && said.text == "", "\(said.text)")
   }
 
-  @Test func `kustomize builds what Kubernetes takes`() throws {
+  @Test(arguments: ["kubernetes", "kubernetes-users"]) func `kustomize builds what Kubernetes takes`(
+    folder: String
+  ) throws {
     guard let kubectl = Self.find("kubectl") else { return }
-    let built = try Self.run(kubectl, ["kustomize", "kubernetes"])
+    let built = try Self.run(kubectl, ["kustomize", folder])
     #expect(built.code == 0 && built.text.contains("kind: StatefulSet"), "\(built.text)")
+    #expect(built.text.contains("guira soap --config") == (folder == "kubernetes-users"))
     guard let validate = Self.find("kubernetes-validate") else { return }
     let scratch = try Scratch()
     try built.text.write(toFile: "\(scratch.path)/all.yaml", atomically: true, encoding: .utf8)
@@ -76,7 +79,7 @@ import Testing
   }
 
   @Test func `every configuration in deploy is one`() throws {
-    for file in ["cluster.yaml", "kuairand.yaml", "kubernetes/cluster.yaml"] {
+    for file in ["cluster.yaml", "kuairand.yaml", "kubernetes/cluster.yaml", "kubernetes-users/cluster.yaml"] {
       let said = try Self.run(command, ["config", "check", "\(Self.deploy)/\(file)"])
       #expect(said.code == 0, "\(file): \(said.text)")
     }

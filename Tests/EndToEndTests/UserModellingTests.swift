@@ -25,7 +25,7 @@ import Wire
     let soapPort: Int
     let log: String
 
-    init(impressions: Int, speed: String = "max") throws {
+    init(impressions: Int, speed: String = "max", _ more: [String] = []) throws {
       scratch = try Scratch()
       let traffic = try scratch.makeTraffic(impressions)
       let file = "\(scratch.path)/cluster.yaml"
@@ -37,7 +37,7 @@ import Wire
           "up", file, "--state", scratch.state, "--events", traffic, "--report", scratch.report, "--speed", speed,
           "--keep-running", "--set", "replicas.port=\(scratch.httpPort)", "--set", "soap.port=\(soapPort)", "--set",
           "shards.epoch=250ms",
-        ], output: log)
+        ] + more, output: log)
       let deadline = Clocks.monotonic() + 300_000_000_000
       while process.isRunning, !FileManager.default.fileExists(atPath: scratch.report),
         Clocks.monotonic() < deadline
@@ -110,69 +110,5 @@ import Wire
       #expect(abs(Double(a) - b) < 1e-4)
     }
     #expect(try running.scratch.readReport().prequential.keys.contains("feed/click"))
-  }
-}
-
-extension UserModellingTests {
-  /// The store comes back after the process is killed at any moment: what a reader was told is not lost, nothing is torn.
-  @Test func `kill -9 of the platform loses no entry and tears none`() throws {
-    let running = try Running(impressions: 3000)
-    defer { running.stop() }
-    let configuration = try ClusterConfiguration(file: "\(running.scratch.state)/cluster.yaml")
-    let schema = configuration.eventSchema
-    let endpoints = Endpoints(configuration, socketDirectory: StatePaths(running.scratch.state).socketDirectory)
-    let context = LinkContext()
-    let users = Array(0..<20 as Range<UInt64>)
-    // Every number of a vector follows from the others, because the tower ends in a normalisation: a torn one shows. Of a
-    // user without rows in the first versions, whose biases are zero, nothing is known, and all its numbers are zero.
-    func isWhole(_ vector: ArraySlice<Float>) -> Bool {
-      let mean = vector.reduce(0, +) / Float(vector.count)
-      let squares = vector.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Float(vector.count)
-      return vector.allSatisfy { $0 == 0 } || vector.allSatisfy(\.isFinite) && squares > 0.01
-    }
-    var time: Milliseconds = 2_000_000_000_000
-    var seen = [Milliseconds](repeating: 0, count: users.count)
-    let rounds = Int(ProcessInfo.processInfo.environment["GUIRA_SOAP_KILLS"] ?? "") ?? 5
-    for round in 0..<rounds {
-      var asker = try Asker(endpoint: endpoints.soap(0), context: context)
-      let until = Clocks.monotonic() + Int64(100_000_000 + 37_000_000 * (round % 5))
-      // Ask with ever newer inputs, and remember the newest entry that was read of each user.
-      while Clocks.monotonic() < until {
-        time += 1
-        let blocks = users.map { user in
-          FeatureBlock(
-            schema: schema,
-            values: [.ids([user]), .ids([]), .ids([]), .ids([]), .numbers([Float](repeating: 0, count: 16))]
-          ).bytes
-        }
-        var body = try asker.ask(timeout: .seconds(20)) {
-          EmbedRequest.encoded(model: "users", users: users, eventTime: time, features: blocks, request: $0)
-        }
-        let reply = try EmbedReply(decoding: &body)
-        let values = reply.values.array
-        for place in users.indices where reply.origins[place].source > 0 {
-          seen[place] = max(seen[place], reply.origins[place].eventTime)
-          let vector = values[place * 16..<(place + 1) * 16]
-          #expect(isWhole(vector), "a torn vector in round \(round), \(reply.origins[place])")
-        }
-      }
-      let status = ClusterStatus.read(StatePaths(running.scratch.state), configuration)
-      let pid = try #require(status[RoleInstance(.soap)]?.pid)
-      #expect(kill(pid, SIGKILL) == 0)
-      var after = try Asker(endpoint: endpoints.soap(0), context: context)
-      let deadline = Clocks.monotonic() + 300_000_000_000
-      var answer: EmbedReply?
-      while answer == nil, Clocks.monotonic() < deadline {
-        var body = try? after.ask(timeout: .milliseconds(500)) {
-          EmbedRequest.encoded(model: "users", users: users, request: $0)
-        }
-        if body != nil { answer = try? EmbedReply(decoding: &body!) }
-      }
-      let reply = try #require(answer, "the platform did not come back in round \(round)")
-      for place in users.indices where seen[place] > 0 {
-        #expect(reply.origins[place].eventTime >= seen[place], "an entry is gone in round \(round)")
-      }
-    }
-    #expect(seen.allSatisfy { $0 > 0 })
   }
 }

@@ -177,5 +177,8 @@ final class ReaderGroup: Sendable {
       let version = VersionInfo(number: 3, newestEventTime: time, appliedAt: 2_000)
       #expect(version.staleness(at: 2_500) == staleness)
     }
+    try Fixture.load(store)
+    let version = VersionInfo(number: 4, newestEventTime: 1_000, appliedAt: 2_000, created: .min)
+    #expect(store.lag(of: version) >= .milliseconds(Int64.max))
   }
 }

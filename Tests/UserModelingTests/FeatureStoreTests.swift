@@ -1,4 +1,6 @@
 import Base
+import Foundation
+import Synchronization
 import Testing
 
 @testable import UserModeling
@@ -40,6 +42,23 @@ struct StoreContract {
     let entries = try store.entries(of: [1], asOf: nil)[0]
     #expect(entries.filter { $0.shape == Fixture.shape }.map(\.eventTime) == [6, 5, 4, 3])
     #expect(entries.filter { $0.shape == other }.map(\.eventTime) == [6, 5, 4, 3])
+  }
+
+  func knowsOfWhomSomethingWasLearned() throws {
+    let store = try open(FeatureStoreOptions())
+    var writes = (0..<300 as Range<UInt64>).map { EmbeddingWrite(user: $0, entry: Fixture.entry(1, at: 1)) }
+    for place in stride(from: 0, to: 300, by: 3) { writes[place].entry.hadRow = true }
+    try store.write(writes)
+    try store.write([EmbeddingWrite(user: 0, entry: Fixture.entry(2, at: 2))])
+    func learned(_ store: any FeatureStore) throws -> [UInt64] {
+      var users: [UInt64] = []
+      try store.learnedUsers { users += $0 }
+      return users.sorted()
+    }
+    #expect(try learned(store) == Array(stride(from: 0, to: 300, by: 3)))
+    try store.remove([3, 4])
+    #expect(try learned(store).count == 99)
+    #expect(try store.entries(of: [6], asOf: nil)[0].map(\.hadRow) == [true])
   }
 
   func comesBack(half: Bool) throws {
@@ -99,6 +118,78 @@ struct StoreContract {
     #expect(again.extent.users == 20)
   }
 
+  @Test func `of whom something was learned is known`() throws { try contract().knowsOfWhomSomethingWasLearned() }
+
+  /// Whether any file of a directory holds these bytes.
+  private func has(_ directory: String, _ bytes: [UInt8]) throws -> Bool {
+    try FileManager.default.contentsOfDirectory(atPath: directory).contains { name in
+      try Data(contentsOf: URL(filePath: "\(directory)/\(name)")).range(of: Data(bytes)) != nil
+    }
+  }
+
+  @Test(arguments: [false, true]) func `the bytes of a forgotten user leave the disk`(isKilledBetween: Bool) throws {
+    let directory = try Fixture.directory()
+    let user: UInt64 = 0xDEAD_BEEF_CAFE_F00D
+    let bytes = withUnsafeBytes(of: user.littleEndian) { Array($0) }
+    func open(_ delay: Duration) throws -> EmbeddedStore {
+      try EmbeddedStore(directory: directory, erasureDelay: delay)
+    }
+    do {
+      let store = try open(isKilledBetween ? .seconds(3600) : .zero)
+      for round in 1...3 as ClosedRange<Int64> {
+        try store.write([user, 1, 2].map { EmbeddingWrite(user: $0, entry: Fixture.entry(1, at: round)) })
+      }
+      try store.sync()
+      #expect(try has(directory, bytes))
+      try store.remove([user])
+      #expect(store.entries(of: [user], asOf: nil) == [[]])
+      if isKilledBetween { #expect(try has(directory, bytes)) } else { try store.sync() }
+    }
+    if isKilledBetween {
+      let store = try open(.zero)
+      #expect(store.entries(of: [user], asOf: nil) == [[]])
+      try store.sync()
+    }
+    #expect(try !has(directory, bytes))
+    #expect(try open(.zero).entries(of: [1, 2], asOf: nil).map(\.count) == [3, 3])
+  }
+
+  @Test func `what is too old leaves memory in slices, is not read at a start, and leaves the journal`() throws {
+    let directory = try Fixture.directory()
+    let now = Atomic<Int64>(1000)
+    var options = FeatureStoreOptions()
+    options.timeToLive = .milliseconds(100)
+    func open() throws -> EmbeddedStore {
+      try EmbeddedStore(
+        directory: directory, options: options, compactionBytes: 64 << 10,
+        clock: { now.load(ordering: .relaxed) })
+    }
+    func write(_ store: EmbeddedStore, _ users: Range<UInt64>, madeAt: Milliseconds) throws {
+      try store.write(users.map { EmbeddingWrite(user: $0, entry: Fixture.entry(1, at: madeAt, madeAt: madeAt)) })
+    }
+    do {
+      let store = try open()
+      try write(store, 0..<3000, madeAt: 950)
+      try write(store, 0..<1000, madeAt: 1000)
+      try store.sync()
+      #expect(store.extent.users == 3000)
+      now.store(1051, ordering: .relaxed)
+      // Some users at a time, round and round; nobody is forgotten before their time.
+      for _ in 0..<4 { try store.sync() }
+      #expect(store.extent.users == 1000 && store.extent.bytes == 1000 * (96 + 64))
+      #expect(store.journalBytes < 400 << 10)
+      #expect(store.entries(of: [999, 1000], asOf: nil).map(\.count) == [1, 0])
+      try write(store, 2000..<2001, madeAt: 1051)
+      #expect(store.extent.users == 1001)
+    }
+    now.store(1101, ordering: .relaxed)
+    let again = try open()
+    #expect(again.extent.users == 1)
+    now.store(1152, ordering: .relaxed)
+    try again.sync()
+    #expect(again.extent == FeatureStoreExtent())
+  }
+
   @Test func `half precision takes half the memory and three digits`() throws {
     let directory = try Fixture.directory()
     var options = FeatureStoreOptions()
@@ -130,5 +221,10 @@ struct StoreContract {
     bytes[0] = 1
     bytes[7] = 0xFF
     #expect(throws: DecodeError.self) { try EntryBytes.decode(bytes) }
+    bytes[7] = 0
+    bytes[12] = 2
+    #expect(throws: DecodeError.invalid(field: "flags", value: "2", expected: "0 or 1")) {
+      try EntryBytes.decode(bytes)
+    }
   }
 }

@@ -18,7 +18,10 @@ struct Fixture {
   let predictor: Predictor
   private let model: ModelOptions
 
-  init() throws {
+  init(
+    schema: EventSchema = Fixture.schema, streamFeatures: SharedStreamFeatures? = nil,
+    _ adjust: (inout ModelOptions) -> Void = { _ in }
+  ) throws {
     var options = ModelOptions(
       kind: "sum",
       features: [
@@ -32,13 +35,14 @@ struct Fixture {
     options.userModel.embeddingDimension = 8
     options.userModel.userTokens = [3]
     options.userModel.mixTokens = [2]
+    adjust(&options)
     model = options
     let shape = try makeModel(options)
     store = try ReplicaStore(
       tables: ["user", "item"].enumerated().map { table, name in
         ReplicaTableOptions(name: name, defaultRow: [Float](repeating: 0, count: shape.rowWidth(table: table)))
       }, models: [ServedModelOptions(name: "users", model: options)])
-    predictor = try Predictor(store: store, schema: Self.schema)
+    predictor = try Predictor(store: store, schema: schema, streamFeatures: streamFeatures)
   }
 
   /// Serves version `number`, whose rows are those of `seed`, moved by `step`.
@@ -54,6 +58,9 @@ struct Fixture {
     try store.setDense(model: "users", tensors: made.initialDense(seed: seed))
     try store.commitBase(VersionInfo(number: number, newestEventTime: 1_000, appliedAt: 2_000))
   }
+
+  /// Takes users' rows out, as a version's tombstones do.
+  func removeRows(of users: [UInt64]) throws { try store.remove(table: 0, ids: View(copying: users)) }
 
   func soap(
     store: any FeatureStore, _ adjust: (inout SoapOptions) -> Void = { _ in }, now: Milliseconds = 10_000

@@ -32,6 +32,18 @@ import Testing
     #expect(EmbeddingPooling().vector(of: mixed, isCurrent: true, shape: other, now: 13).values[0] == 100)
   }
 
+  @Test func `an entry of an absurd time has an absurd age and traps nobody`() {
+    for madeAt in [Int64.min, .max] {
+      let entry = Fixture.entry(1, at: 1, madeAt: madeAt)
+      let vector = EmbeddingPooling().vector(of: [entry], isCurrent: false, shape: Fixture.shape, now: 10)
+      #expect(vector.age == (madeAt < 0 ? Int64.max : 0))
+    }
+    var pooling = EmbeddingPooling()
+    pooling.timeToLive = .seconds(1)
+    let entry = Fixture.entry(1, at: 1, madeAt: .min)
+    #expect(pooling.vector(of: [entry], isCurrent: false, shape: Fixture.shape, now: .min).pooled == 1)
+  }
+
   @Test func `what is too old does not count, and without entries there is the default`() {
     var pooling = EmbeddingPooling()
     pooling.timeToLive = .milliseconds(10)
@@ -65,6 +77,26 @@ import Testing
     for user in 1...5 as ClosedRange<UInt64> { queue.offer(Fixture.request(user)) }
     #expect(queue.counters.dropped == 2)
     #expect(queue.take(9).map(\.user) == [3, 4, 5])
+  }
+
+  @Test func `a full queue that nobody takes from stays as small as it was`() {
+    var queue = ComputeQueue(limit: 10)
+    for user in 0..<50_000 as Range<UInt64> { queue.offer(Fixture.request(user)) }
+    #expect(queue.count == 10 && queue.counters.dropped == 49_990)
+    #expect(queue.orderCount <= 2048)
+    #expect(queue.take(20).map(\.user) == Array(49_990..<50_000))
+  }
+
+  @Test func `whoever is taken out is not worked out, comes in again, and makes the queue no longer`() {
+    var queue = ComputeQueue(limit: 10)
+    for round in 1...5000 as ClosedRange<Int64> {
+      queue.offer(Fixture.request(1, at: round))
+      queue.offer(Fixture.request(2, at: round))
+      queue.remove([1])
+    }
+    #expect(queue.count == 1 && queue.orderCount <= 2048)
+    queue.offer(Fixture.request(1, at: 9000))
+    #expect(Set(queue.take(9).map(\.user)) == [1, 2])
   }
 
   @Test func `no user is lost or done twice over any order of offers and takes`() {

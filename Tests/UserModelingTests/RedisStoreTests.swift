@@ -1,3 +1,4 @@
+import Base
 import Redis
 import RedisTesting
 import Testing
@@ -16,6 +17,33 @@ import Testing
     try contract(server, "c").keepsShapesSideBySide()
     try contract(server, "d").comesBack(half: false)
     try contract(server, "e").comesBack(half: true)
+    try contract(server, "f").knowsOfWhomSomethingWasLearned()
+  }
+
+  @Test func `the server drops who is too old, and keeps for ever who has no time to live`() throws {
+    guard let server = try RedisProcess() else { return }
+    let connection = try RedisConnection(server.address, patience: .seconds(1))
+    func left() throws -> RedisReply { try connection.ask([["PTTL", "t:7"].map { Array($0.utf8) }])[0] }
+    var options = FeatureStoreOptions()
+    options.timeToLive = .seconds(3600)
+    func write() throws {
+      let store = RedisStore(host: "127.0.0.1", port: server.port, prefix: "t", options: options)
+      try store.write([EmbeddingWrite(user: 7, entry: Fixture.entry(1, at: 1))])
+    }
+    try write()
+    guard case .integer(let milliseconds) = try left() else {
+      Issue.record("no time to live")
+      return
+    }
+    #expect((3_590_000...3_600_000).contains(milliseconds))
+    options.timeToLive = nil
+    try write()
+    #expect(try left() == .integer(-1))
+    options.timeToLive = .milliseconds(1)
+    try write()
+    let deadline = Clocks.monotonic() + 60_000_000_000
+    while try left() != .integer(-2), Clocks.monotonic() < deadline {}
+    #expect(try left() == .integer(-2))
   }
 
   @Test func `while the server is down requests fail with its address, and after that they go on`() throws {
@@ -27,6 +55,7 @@ import Testing
       server.kill()
       let error = #expect(throws: FeatureStoreError.self) { try store.entries(of: [7], asOf: nil) }
       #expect("\(try #require(error))".hasPrefix("the feature store at 127.0.0.1:\(server.port): "))
+      #expect(throws: FeatureStoreError.self) { try store.sync() }
       try server.start()
       _ = try store.entries(of: [7], asOf: nil)
     }

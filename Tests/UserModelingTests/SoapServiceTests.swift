@@ -54,6 +54,12 @@ import Wire
       #"{"users":7}"#: (400, "'users' is an integer; expected a list"),
       #"{"users":[1.5]}"#: (400, "users[0] is a fraction; expected an integer or a text"),
       #"{"user":[1]}"#: (400, "'user' is not known; use users or instances, shape, as_of, event_time"),
+      #"{"instances":[{"user_id":1}],"event_time":310001}"#: (
+        400, "'event_time': the event time 310001 is more than 300.0 seconds after now, 10000"
+      ),
+      #"{"users":[\#((0..<300).map { "\($0)" }.joined(separator: ","))],"shape":[1,65536]}"#: (
+        400, "300 users of 1 × 65536 numbers are more than 67108864 bytes"
+      ),
       #"{"users":[1],"shape":[0,4]}"#: (400, "'shape' is not two numbers such as [2, 96]"),
       #"{"instances":[{"liked":[1]}]}"#: (400, "instances[0] has no 'user_id', which names the user"),
       #"{"instances":[{"user_id":1,"likes":[]}]}"#: (400, "instances[0]: "),
@@ -68,6 +74,17 @@ import Wire
     #expect(
       refusal(part, #"{"users":[\#(other)]}"#)
         == RequestError(status: 421, message: "user \(other) is kept by soap 1; ask there"))
+  }
+
+  @Test func `a platform that refuses the versions is not ready and says why`() throws {
+    let soap = try soap()
+    let service = SoapService(soap: soap, stalenessLimit: nil)
+    _ = try embed(service, #"{"instances":[{"user_id":7}],"event_time":310000}"#)
+    #expect(soap.workOnce() && service.readiness().status == 200)
+    soap.predictor.store.refusal = "table 'user' has 5 weights per row"
+    let reply = service.readiness()
+    #expect(reply.status == 503 && String(decoding: reply.body, as: UTF8.self).contains("has 5 weights per row"))
+    #expect(soap.status.problem == "table 'user' has 5 weights per row")
   }
 
   @Test func `metrics and status count what was answered`() throws {

@@ -1,6 +1,7 @@
 import Base
 import Serving
 import Streams
+import Synchronization
 import Testing
 
 @testable import UserModeling
@@ -20,7 +21,8 @@ import Testing
     #expect(second.source == .current && second.version == 3 && second.eventTime == 5_000 && second.pooled == 1)
     // The user acts: what waits makes the stored entry old news, until it is worked out and moves the vector.
     let stale = try soap.vectors(for: [Fixture.request(7, liked: [1, 2], at: 6_000)])[0]
-    #expect(stale.values == second.values && stale.source == .current)
+    // The answer knows of no newer inputs than those of 5,000, and says so.
+    #expect(stale.values == second.values && stale.source == .stored)
     #expect(try soap.vectors(of: [7])[0].source == .stored)
     #expect(soap.workOnce())
     let third = try soap.vectors(of: [7])[0]
@@ -29,7 +31,7 @@ import Testing
     #expect(!soap.workOnce())
     let status = soap.status
     #expect(status.computed == 2 && status.queued == 0)
-    #expect(status.defaultReads == 2 && status.currentReads == 3 && status.storedReads == 1)
+    #expect(status.defaultReads == 2 && status.currentReads == 2 && status.storedReads == 2)
   }
 
   @Test func `a realtime answer holds what was worked out for it`() throws {
@@ -156,6 +158,41 @@ import Testing
     soap.stop()
     thread.join()
     #expect(soap.status.computed == 1)
+  }
+
+  @Test func `versions that come while requests are worked out side by side are each compared once`() throws {
+    let fixture = try Fixture()
+    try fixture.load(version: 1)
+    let soap = try fixture.soap(store: MemoryStore()) { $0.mode = .realtime }
+    let isDone = Atomic<Bool>(false)
+    let threads = (0..<4 as Range<UInt64>).map { part in
+      OwnedThread(named: "asks-\(part)") {
+        var user = part
+        while !isDone.load(ordering: .relaxed) {
+          _ = try? soap.vectors(for: [Fixture.request(user % 4096)])
+          user += 4
+        }
+      }
+    }
+    for version in 2...20 as ClosedRange<UInt64> {
+      try fixture.load(version: version)
+      let deadline = Clocks.monotonic() + 10_000_000_000
+      while soap.status.version != version, Clocks.monotonic() < deadline {}
+      #expect(soap.status.version == version)
+    }
+    isDone.store(true, ordering: .relaxed)
+    for thread in threads { thread.join() }
+    #expect(try #require(soap.status.shift).meanCosine > 0.999)
+  }
+
+  @Test func `a model whose entries no store would take is refused`() throws {
+    let fixture = try Fixture {
+      $0.userModel.embeddings = 64
+      $0.userModel.embeddingDimension = 2048
+      $0.userModel.extractors = [.mlp]
+    }
+    let error = #expect(throws: SoapError.self) { try fixture.soap(store: MemoryStore()) }
+    #expect(error == .tooWide(model: "users", shape: EmbeddingShape(count: 64, dimension: 2048)))
   }
 
   @Test func `a model without a user tower is refused`() throws {

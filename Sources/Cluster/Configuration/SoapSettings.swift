@@ -1,5 +1,6 @@
 // The user-modelling platform: which model, when it works, how it stores and pools.
 
+internal import Streams
 public import UserModeling
 
 /// `soap`: the processes that keep user embeddings fresh and answer them (docs/user-modelling.md).
@@ -72,6 +73,18 @@ public struct SoapSettings: Sendable, Equatable, Settings {
   ///
   /// Default 100000.
   public var queue = 100_000
+  /// What has a user worked out.
+  public enum Recompute: String, Sendable, CaseIterable, Codable {
+    /// A request that brings the user's features.
+    case onRequest
+    /// That, and every action that a feature of the user counts.
+    case onAction
+  }
+
+  /// What has a user worked out.
+  ///
+  /// Default `onRequest`. `onAction` needs a feature of the user that is computed from the stream.
+  public var recompute = Recompute.onRequest
   /// How often `offline` works out those that asked since, running time.
   ///
   /// Default 24h.
@@ -104,6 +117,7 @@ public struct SoapSettings: Sendable, Equatable, Settings {
     section.value("entriesPerUser", &entriesPerUser, .integer(1...64))
     section.value("precision", &precision, .word)
     section.value("queue", &queue, .integer(1...100_000_000))
+    section.value("recompute", &recompute, .word)
     section.value("refreshEvery", &refreshEvery, .duration(.milliseconds(100) ... .seconds(365 * 86_400)))
     section.value("holdAbove", &holdAbove, Scalar.positive(upTo: 2).orWord("none"))
     section.value("feature", &feature, Scalar<String>.name.orWord("none"))
@@ -128,6 +142,7 @@ public struct SoapSettings: Sendable, Equatable, Settings {
     var options = FeatureStoreOptions()
     options.entriesPerUser = entriesPerUser
     options.halfPrecision = precision == .float16
+    options.timeToLive = timeToLive
     return options
   }
 }
@@ -159,14 +174,19 @@ extension ClusterConfiguration {
     {
       binding.report("soap.port", "is one of the replicas' ports", "move it, or replicas.port")
     }
-    for feature in features where feature.stream != nil && model.users.features.contains(feature.name) {
+    if soap.recompute == .onAction, userActions.isEmpty {
       binding.report(
-        "models.\(name).users.features",
-        "has '\(feature.name)', which is computed from the stream: soap does not follow it",
-        "leave it out of the user's features")
+        "soap.recompute", "is onAction, and no feature of the user counts or lists actions: none would change anything",
+        "add one with `stream` to models.\(name).users.features, or use onRequest")
+    }
+    let width = model.users.embeddings * model.users.embeddingDimension
+    if width > EmbeddingShape.widthLimit {
+      binding.report(
+        "models.\(name).users.embeddingDimension",
+        "is \(model.users.embeddingDimension), \(width) numbers per user with \(model.users.embeddings) embeddings",
+        "use at most \(EmbeddingShape.widthLimit) numbers together")
     }
     guard let feature = soap.feature else { return }
-    let width = model.users.embeddings * model.users.embeddingDimension
     guard let target = features.first(where: { $0.name == feature }), target.kind == .dense(width: width) else {
       binding.report(
         "soap.feature", "is '\(feature)', which is not a dense feature of width \(width)",
@@ -178,5 +198,23 @@ extension ClusterConfiguration {
         "soap.feature", "is '\(feature)', which the upstream model reads itself",
         "list models.\(name).features without it: the model cannot learn from its own output")
     }
+  }
+}
+
+extension ClusterConfiguration {
+  /// The features of the upstream model's user side that are computed from the stream.
+  var userStreamFeatures: [StreamFeatureSpec] {
+    guard let model = models.first(where: { $0.name == soap.model }) else { return [] }
+    return features.filter { model.users.features.contains($0.name) }.compactMap { $0.stream?.spec }
+  }
+
+  /// The actions that these count or list.
+  var userActions: Set<String> {
+    var events: Set<String> = []
+    for spec in userStreamFeatures {
+      events.insert(spec.event)
+      if case .share(let over) = spec.value { events.insert(over) }
+    }
+    return events.subtracting([StreamFeatureSpec.impression])
   }
 }

@@ -8,7 +8,7 @@ internal import Wire
 
 /// Speaks to the shards of a running cluster.
 public final class ClusterOperator {
-  private let plan: ClusterPlan
+  let plan: ClusterPlan
   private let paths: StatePaths
   let endpoints: Endpoints
   let context: LinkContext
@@ -137,6 +137,7 @@ public final class ClusterOperator {
       struct Answer: Decodable { var erased: Int }
       erased += try JSONDecoder().decode(Answer.self, from: answer).erased
     }
+    try forgetEmbeddings(table: table, ids: ids)
     return erased
   }
 

@@ -145,6 +145,14 @@ public struct ClusterPlan: Sendable {
     )
   }
 
+  /// The name of the table that holds the rows of users in the upstream model; nil when it reads none.
+  public var userTable: String? {
+    guard let name = configuration.soap.model, let model = models.first(where: { $0.settings.name == name }),
+      let feature = model.options.features.first(where: { $0.name == configuration.soap.user })
+    else { return nil }
+    return tables[model.tableIndex[feature.table]].name
+  }
+
   /// The models a replica serves; their features name the replica's tables by number.
   public var servedModels: [ServedModelOptions] {
     models.map { model in

@@ -10,7 +10,7 @@ internal import Syncing
 internal import Wire
 
 /// How far a replica's stream features are.
-private struct FeatureStatus {
+struct FeatureStatus {
   /// All that counts before this event time is counted; nil before anything is.
   var frontier: Milliseconds?
   /// Why they do not go on, in words; empty when they do.
@@ -19,8 +19,11 @@ private struct FeatureStatus {
 
 extension RoleProcess {
   /// Keeps stream features up with the streams until it is told to stop; trouble is told, and tried again.
-  private func follow(
-    into shared: SharedStreamFeatures, _ status: borrowing Mutex<FeatureStatus>, until isStopped: () -> Bool
+  ///
+  /// - Parameter observe: gets what came in time, and up to when all is counted.
+  func follow(
+    into shared: SharedStreamFeatures, _ status: borrowing Mutex<FeatureStatus>, until isStopped: () -> Bool,
+    observe: ([Event], Milliseconds) -> Void = { _, _ in }
   ) {
     let streams = ClusterStreams(plan.configuration, root: paths.root).joiner(consumer: "\(instance)")
     let joiner = paths.directory(RoleInstance(.joiner))
@@ -35,7 +38,7 @@ extension RoleProcess {
             plan.configuration.joinRules, stateDirectory: joiner, streams: streams, into: shared)
           follower = current
         }
-        let didRead = try current.step(now: Clocks.wall())
+        let didRead = try current.step(now: Clocks.wall()) { observe($0, current.frontier) }
         let frontier = current.frontier
         status.withLock { $0 = FeatureStatus(frontier: frontier == .min ? nil : frontier) }
         if !didRead { usleep(2000) }

@@ -1,9 +1,11 @@
 // The user-modelling platform: main follows sync as a replica of the upstream model does; `compute` is the compute centre,
-// `questions` answers over ZeroMQ, one event loop over HTTP.
+// `questions` answers over ZeroMQ, one event loop over HTTP; `features` follows the streams when the user tower reads features
+// that are computed from them, and says whom an action makes worth working out again.
 
 internal import Base
 internal import Foundation
 internal import Serving
+internal import Streams
 internal import Synchronization
 internal import Syncing
 internal import UserModeling
@@ -14,24 +16,17 @@ extension RoleProcess {
     let configuration = plan.configuration
     guard let upstream = plan.upstream else { throw StateError("soap.model is none; name a model of kind sum") }
     let store = try ReplicaStore(tables: upstream.tables, models: [upstream.model])
-    let predictor = try Predictor(store: store, schema: configuration.eventSchema)
-    let entries: any FeatureStore =
-      switch configuration.soap.store {
-      case .embedded:
-        try EmbeddedStore(
-          directory: "\(directory)/embeddings", options: configuration.soap.storeOptions,
-          durable: configuration.cluster.durability == .epoch)
-      case .redis:
-        RedisStore(
-          host: configuration.soap.redisHost, port: configuration.soap.redisPort,
-          prefix: "guira:\(configuration.cluster.name):\(upstream.model.name)", options: configuration.soap.storeOptions
-        )
-      }
+    let features =
+      configuration.userStreamFeatures.isEmpty
+      ? nil : configuration.streamFeatureRules.map { SharedStreamFeatures(StreamFeatures($0)) }
+    let predictor = try Predictor(store: store, schema: configuration.eventSchema, streamFeatures: features)
+    let entries = try featureStore(of: upstream.model.name)
     var soapOptions = configuration.soap.options(model: upstream.model.name, index: instance.index)
     // What a slow tower would do to readers (docs/user-modelling.md).
     if let text = ProcessInfo.processInfo.environment["GUIRA_SOAP_DELAY_MS"], let delay = Int(text) {
       soapOptions.computeDelay = .milliseconds(delay)
     }
+    soapOptions.allowedSkew = configuration.ingest.allowedSkew
     let soap = try Soap(soapOptions, store: entries, predictor: predictor)
     let http = endpoints.http(soap: instance.index)
     var options = ReplicaServerOptions(port: http.port)
@@ -57,9 +52,26 @@ extension RoleProcess {
       questions.join()
       compute.join()
     }
+    let featureStatus = Mutex(FeatureStatus())
+    let isStopped = Atomic(false)
+    let featureThread = features.map { shared in
+      OwnedThread(named: "features") {
+        follow(soap, into: shared, featureStatus, until: { isStopped.load(ordering: .relaxed) })
+      }
+    }
+    defer {
+      isStopped.store(true, ordering: .relaxed)
+      featureThread?.join()
+    }
     StopSignal.onSignal { link.stop() }
     let nextStatus = Mutex<Int64>(0)
-    try link.run(target: ReplicaTarget(plan, store: store, tables: upstream.tables.map(\.name))) { _ in
+    let target = SoapTarget(
+      ReplicaTarget(plan, store: store, tables: upstream.tables.map(\.name)), soap: soap, userTable: plan.userTable)
+    try link.run(target: target) { follower in
+      if store.refusal != follower.refusal {
+        store.refusal = follower.refusal
+        if let refusal = follower.refusal { logger.error("refuses the versions", metadata: ["reason": "\(refusal)"]) }
+      }
       let now = Clocks.monotonic()
       guard
         nextStatus.withLock({ next in
@@ -67,17 +79,57 @@ extension RoleProcess {
           return now >= next
         })
       else { return }
-      board.post(status(of: soap, messages, board))
+      board.post(status(of: soap, messages, featureStatus.withLock { $0 }, board))
     }
     if let error = failure.withLock({ $0 }) { throw error }
   }
 
-  private func status(of soap: Soap, _ messages: SoapMessages, _ board: StatusBoard) -> RoleStatus {
+  private func featureStore(of model: String) throws -> any FeatureStore {
+    let settings = plan.configuration.soap
+    switch settings.store {
+    case .embedded:
+      return try EmbeddedStore(
+        directory: "\(directory)/embeddings", options: settings.storeOptions,
+        durable: plan.configuration.cluster.durability == .epoch)
+    case .redis:
+      return RedisStore(
+        host: settings.redisHost, port: settings.redisPort,
+        prefix: "guira:\(plan.configuration.cluster.name):\(model)", options: settings.storeOptions)
+    }
+  }
+
+  /// Keeps the users' features up with the streams; with `recompute: onAction`, has users worked out as their actions count.
+  private func follow(
+    _ soap: Soap, into shared: SharedStreamFeatures, _ status: borrowing Mutex<FeatureStatus>,
+    until isStopped: () -> Bool
+  ) {
+    let configuration = plan.configuration
+    guard configuration.soap.recompute == .onAction, let rules = configuration.streamFeatureRules else {
+      return follow(into: shared, status, until: isStopped)
+    }
+    var triggers = ActionTriggers(
+      actions: configuration.userActions, delayMilliseconds: rules.delayMilliseconds,
+      memoryMilliseconds: rules.memoryMilliseconds)
+    follow(into: shared, status, until: isStopped) { events, frontier in
+      for event in events {
+        triggers.take(event) { features in soap.user(of: features).flatMap { soap.isOwn($0) ? $0 : nil } }
+      }
+      soap.recompute(triggers.due(before: frontier), countedBefore: frontier)
+    }
+  }
+
+  private func status(
+    of soap: Soap, _ messages: SoapMessages, _ features: FeatureStatus, _ board: StatusBoard
+  ) -> RoleStatus {
     let status = soap.status
     let isReady = status.problem.isEmpty && status.version > 0
     var report = RoleStatus(
       instance, state: StopSignal.wasSent ? .stopping : (isReady ? .ready : .waiting),
       message: isReady ? "" : status.problem.isEmpty ? "waits for a base from sync" : status.problem)
+    if isReady, !features.problem.isEmpty { report.message = features.problem }
+    if let frontier = features.frontier {
+      report.counters["featureLagSeconds"] = Double(max(0, Clocks.wall() - frontier)) / 1000
+    }
     report.counters["currentReads"] = Double(status.currentReads)
     report.counters["storedReads"] = Double(status.storedReads)
     report.counters["defaultReads"] = Double(status.defaultReads)
@@ -88,6 +140,7 @@ extension RoleProcess {
     report.counters["queued"] = Double(status.queued)
     report.counters["replaced"] = Double(status.replaced)
     report.counters["dropped"] = Double(status.dropped)
+    report.counters["forgotten"] = Double(status.forgotten)
     report.counters["storeFailures"] = Double(status.storeFailures)
     report.counters["heldVersions"] = Double(status.heldVersions)
     report.counters["users"] = Double(status.extent.users)

@@ -13,6 +13,8 @@ final class UserVectorFiller {
   private let userColumn: Int
   /// The feature that takes the embeddings; nil when none does and asking only keeps them fresh.
   private let vectorColumn: Int?
+  /// Every number of the vector of a user who is not known.
+  private let defaultValue: Float
   private var processes: [Box] = []
   /// Impressions that got their user's embeddings.
   private(set) var filled = 0
@@ -32,6 +34,7 @@ final class UserVectorFiller {
     model = configuration.soap.model ?? ""
     userColumn = schema.features.firstIndex { $0.name == configuration.soap.user } ?? 0
     vectorColumn = schema.features.firstIndex { $0.name == configuration.soap.feature }
+    defaultValue = Float(configuration.soap.defaultValue)
     processes = try configuration.soapCount.indices.map {
       Box(try Asker(endpoint: endpoints.soap($0), context: context))
     }
@@ -47,25 +50,25 @@ final class UserVectorFiller {
       asked[UserPart.index(of: user, count: processes.count)].append((place, user, impression.features))
     }
     for (process, questions) in asked.enumerated() where !questions.isEmpty {
-      guard let reply = ask(process, questions.map { ($0.user, $0.block) }, at: events) else {
-        missing += questions.count
-        continue
-      }
-      let width = reply.count * reply.dimension
+      let reply = ask(process, questions.map { ($0.user, $0.block) }, at: events)
       for (row, question) in questions.enumerated() {
-        guard reply.origins[row].source != EmbeddingSource.default.rawValue else {
-          missing += 1
-          continue
-        }
-        filled += 1
-        guard let column = vectorColumn, case .impression(var impression) = events[question.place],
-          var values = try? impression.features.values(of: schema)
-        else { continue }
-        values[column] = .numbers((row * width..<(row + 1) * width).map { reply.values[$0] })
-        impression.features = FeatureBlock(schema: schema, values: values)
-        events[question.place] = .impression(impression)
+        let isKnown = reply.map { $0.origins[row].source != EmbeddingSource.default.rawValue } ?? false
+        filled += isKnown ? 1 : 0
+        missing += isKnown ? 0 : 1
+        // The default is an answer too: what is logged is what a model that serves reads.
+        put(vector: reply.map { $0.vector(row) }, into: &events[question.place])
       }
     }
+  }
+
+  /// Puts a user's vector into an impression; the default where there was no answer.
+  func put(vector: [Float]?, into event: inout Event) {
+    guard let column = vectorColumn, case .dense(let width) = schema.features[column].kind,
+      case .impression(var impression) = event, var values = try? impression.features.values(of: schema)
+    else { return }
+    values[column] = .numbers(vector ?? [Float](repeating: defaultValue, count: width))
+    impression.features = FeatureBlock(schema: schema, values: values)
+    event = .impression(impression)
   }
 
   /// The answer of one process; nil when there is none in time, or it does not fit the feature.
@@ -83,5 +86,13 @@ final class UserVectorFiller {
       return nil
     }
     return reply
+  }
+}
+
+extension EmbedReply {
+  /// The numbers of the user in one row of the answer.
+  fileprivate func vector(_ row: Int) -> [Float] {
+    let width = count * dimension
+    return (row * width..<(row + 1) * width).map { values[$0] }
   }
 }
