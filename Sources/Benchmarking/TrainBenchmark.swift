@@ -136,10 +136,14 @@ public struct TrainBenchmark {
     // A third of the time is for rows to be made and caches to fill.
     let clock = TrainingClock(warmup: settings.seconds / 3, seconds: settings.seconds)
     let trainer = Trainer(options)
+    var problem: String?
     try trainer.run { status in
-      if clock.note(examples: status.counters.examples, isReady: status.isReady) { trainer.stop() }
+      // Without a shard the trainer would wait for ever.
+      problem = problem ?? shard.problem
+      let isOver = clock.note(examples: status.counters.examples, isReady: status.isReady)
+      if isOver || problem != nil { trainer.stop() }
     }
-    if let problem = shard.problem { throw BenchmarkError(description: "the shard ended: \(problem)") }
+    if let problem = problem ?? shard.problem { throw BenchmarkError(description: "the shard ended: \(problem)") }
     return try clock.rate()
   }
 

@@ -106,7 +106,7 @@ import Testing
     // State that is as wide means another thing to another rule.
     let rule = ["--state", "\(scratch.path)/rule", "--set", "models.0.optimizer.rule=momentum"]
     let other = try guira(start + rule)
-    #expect(other.code == 1 && other.errors.contains("by adagrad with 9 of state"), "\(other.errors)")
+    #expect(other.code == 1 && other.errors.contains("16 of vector by momentum with 16 of state"), "\(other.errors)")
     let allowed = try guira(wider + ["--allow-changes"])
     #expect(allowed.code == 0 && allowed.output.contains("starts fresh"), "\(allowed.errors)")
   }
@@ -161,6 +161,31 @@ import Testing
       ])
     #expect(up.code == 0, "\(up.errors)")
     #expect(try scratch.readReport().examples == 1500)
+  }
+
+  @Test(.timeLimit(.minutes(2))) func `shards that cannot start end the run, whichever they are`() throws {
+    let scratch = try Scratch()
+    let traffic = try scratch.makeTraffic(100)
+    let train = [
+      "train", sampleConfiguration, "--events", traffic, "--state", scratch.state, "--set", "shards.count=8", "--set",
+      "replicas.port=\(scratch.httpPort)",
+    ]
+    let whole = try guira(train)
+    try #require(whole.code == 0, "\(whole.errors)")
+    // All but the last have a damaged journal.
+    for shard in 0..<7 {
+      let journal = "\(scratch.state)/shard-\(shard)/journal"
+      for name in try Files.names(in: journal) { try Files.replace("\(journal)/\(name)", with: Array("damage".utf8)) }
+    }
+    let broken = try guira(train + ["--epochs", "2"])
+    #expect(broken.code != 0 && broken.errors.contains("/journal"), "\(broken.errors)")
+  }
+
+  @Test(.timeLimit(.minutes(2))) func `a benchmark whose shard dies at once says so`() throws {
+    let outcome = try guira(
+      ["bench", "train", "--transport", "ipc", "--model", "fm", "--ids", "100", "--examples", "100", "--runs", "1"],
+      environment: [FaultPoint.variable: "\(FaultPoint.claimTaken.rawValue):1"])
+    #expect(outcome.code == 1 && outcome.errors.contains("the shard ended: "), "\(outcome.errors)")
   }
 
   @Test func `a file that was corrected is trained on, and keys are no hindrance`() throws {

@@ -34,8 +34,8 @@ final class HostedShards: Sendable {
   /// Starts all shards of the host's cluster; they recover while trainers ask for them.
   init(_ host: RoleProcess) {
     let count = host.plan.configuration.shards.count
-    // From each its server, or nil when it ended before it had one.
-    let started = Mailbox<ShardServer?>(bound: 2 * count)
+    // From each its server, or nil when it ended before it had one: the first that it says counts.
+    let started = Mailbox<(shard: Int, server: ShardServer?)>(bound: 2 * count)
     let outcome = Outcome()
     threads = count.indices.map { index in
       let process = RoleProcess(RoleInstance(.shard, index), in: host)
@@ -45,18 +45,20 @@ final class HostedShards: Sendable {
           let directory = try RoleDirectory(process.instance, in: process.paths)
           defer { _ = directory.path }
           board.post(RoleStatus(process.instance, state: .starting))
-          try process.runShard(board) { _ = started.offer($0) }
+          try process.runShard(board) { _ = started.offer((index, $0)) }
         } catch {
           board.post(RoleStatus(process.instance, state: .failed, message: "\(error)"))
           outcome.failed(error)
-          _ = started.offer(nil)
+          _ = started.offer((index, nil))
         }
       }
     }
     self.outcome = outcome
-    var heard: [ShardServer?] = []
-    while heard.count < count { heard += started.waitAll(timeout: .seconds(1)) }
-    servers = heard.compactMap { $0 }
+    var heard: [Int: ShardServer?] = [:]
+    while heard.count < count {
+      for (shard, server) in started.waitAll(timeout: .seconds(1)) where heard[shard] == nil { heard[shard] = server }
+    }
+    servers = heard.values.compactMap { $0 }
   }
 
   /// Calls `handler` when a shard ends with an error, at once if one has.
