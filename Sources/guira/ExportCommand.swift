@@ -35,8 +35,8 @@ struct Export: ParsableCommand {
         guard let checkpoint, !names.contains(checkpoint) else { continue }
         throw Failure("shard \(number) has no checkpoint '\(checkpoint)'; it has: \(names.joined(separator: ", "))")
       }
-      var export = try ModelExport(shards: shards, checkpoint: checkpoint, progress: progressBar("reading"))
-      try export.write(format, to: output)
+      var export = ModelExport(shards: shards, checkpoint: checkpoint)
+      try export.write(format, to: output, progress: progressBar("reading"))
       for (table, rows) in export.summary.rows { write("\(table): \(rows) rows\n") }
       write("\(export.summary.tensors) dense tensors, \(export.summary.bytes) bytes in \(output)\n")
     }

@@ -18,6 +18,7 @@ import Testing
     try #require(up.code == 0, "\(up.errors)")
     let old = try export(scratch.state, to: "\(scratch.path)/old.safetensors")
     #expect(old.count > 10_000)
+    #expect(!FileManager.default.fileExists(atPath: "\(scratch.path)/old.safetensors.parts"))
 
     let new = "\(scratch.path)/new"
     let start = ["warm-start", sampleConfiguration, "--from", scratch.state, "--state", new, "--set"]
