@@ -173,6 +173,24 @@ private struct Traffic {
     #expect(abs((grouped ?? 0) - 9.0 / 14) < 1e-6)
   }
 
+  @Test func `sampled negatives are corrected for once, in serving or in the loss`() throws {
+    var predictions: [[Float]] = []
+    for correction in ["serving", "loss"] {
+      var configuration = try ClusterConfiguration(
+        text: Traffic.configuration.replacingOccurrences(of: "KIND", with: "fm"), file: "test",
+        overrides: ["models.0.correction=\(correction)"])
+      configuration.tasks[0].negativeRate = 0.25
+      let recording = Recording(events: try Traffic.recording().events, schema: configuration.eventSchema)
+      let served = try Traffic.served(recording, configuration).served[0]
+      let metrics = served.metrics(task: 0, over: recording.startOfLastFifth..<recording.impressions)
+      // Odds that are four times too high or too low would give 1.5 or 0.5.
+      let calibration = try #require(metrics.calibration)
+      #expect(abs(calibration - 1) < 0.15, "\(correction): \(calibration)")
+      predictions.append(served.predictions)
+    }
+    #expect(predictions[0] != predictions[1])
+  }
+
   @Test func `settings that do not fit say what would`() throws {
     let recording = try Traffic.recording(50)
     var settings = ExperimentSettings(try Traffic.configuration())

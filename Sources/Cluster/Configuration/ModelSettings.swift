@@ -1,5 +1,7 @@
 // What is trained: kind, shape, optimizers and batches of a model.
 
+public import Training
+
 /// One entry of `models`.
 public struct ModelSettings: Sendable, Equatable, Settings {
   /// The kinds of models.
@@ -65,6 +67,10 @@ public struct ModelSettings: Sendable, Equatable, Settings {
   public var denseOptimizer = DenseOptimizerSettings()
   /// How step sizes change while the model learns.
   public var schedule = ScheduleSettings()
+  /// Where predictions are corrected for sampled negatives: `serving` adds ln r, `loss` lets the model learn without it.
+  ///
+  /// Default `serving`: what is learnt does not depend on the rates.
+  public var correction = SamplingCorrection.serving
   /// Most examples in a batch.
   ///
   /// Default 256; gradients are summed over it.
@@ -103,6 +109,7 @@ public struct ModelSettings: Sendable, Equatable, Settings {
     section.section("optimizer", &optimizer)
     section.section("denseOptimizer", &denseOptimizer)
     section.section("schedule", &schedule)
+    section.value("correction", &correction, .word)
     section.value("batchSize", &batchSize, .integer(1...65_536))
     section.value("flushAfter", &flushAfter, .duration(.zero ... .seconds(3600)))
     section.values("features", &features, .name, atMost: 1024, all: "all")

@@ -23,6 +23,8 @@ public struct ClusterPlan: Sendable {
     public let tensorIndex: [Int]
     /// The sampling rates of its tasks' negatives.
     public let negativeRates: [Float]
+    /// The rates that serving corrects for: 1 where the loss does.
+    public var servedRates: [Float] { settings.correction == .loss ? negativeRates.map { _ in 1 } : negativeRates }
   }
 
   /// The configuration.
@@ -98,6 +100,7 @@ public struct ClusterPlan: Sendable {
     options.partitions = (0..<configuration.streams.examples.partitions).filter {
       $0 % configuration.trainers.count == index
     }
+    options.correction = model.settings.correction
     options.batchSize = model.settings.batchSize
     options.flushAfter = model.settings.flushAfter
     options.pushBufferBytes = configuration.trainers.pushBufferBytes
@@ -138,7 +141,7 @@ public struct ClusterPlan: Sendable {
     let all = replicaTables
     return (
       model.tableIndex.map { all[$0] },
-      ServedModelOptions(name: name, model: model.options, negativeRates: model.negativeRates)
+      ServedModelOptions(name: name, model: model.options, negativeRates: model.servedRates)
     )
   }
 
@@ -149,7 +152,7 @@ public struct ClusterPlan: Sendable {
       options.features = options.features.map {
         ModelFeature(name: $0.name, table: model.tableIndex[$0.table], combiner: $0.combiner)
       }
-      return ServedModelOptions(name: model.settings.name, model: options, negativeRates: model.negativeRates)
+      return ServedModelOptions(name: model.settings.name, model: options, negativeRates: model.servedRates)
     }
   }
 }

@@ -11,6 +11,7 @@ internal import Base
 internal import Foundation
 internal import Glibc
 internal import Layers
+internal import Training
 
 /// Why a state directory cannot be used.
 public struct StateError: Error, Equatable, Sendable, CustomStringConvertible {
@@ -225,6 +226,7 @@ extension ClusterConfiguration {
     for model in models {
       layout["models.\(model.name)"] =
         "\(model.kind.rawValue) of dimension \(model.dimension), rows by \(model.optimizer.rule.rawValue)"
+        + (model.correction == .loss ? ", negatives corrected in the loss" : "")
       // Shards hold tensors by their numbers, with the state of their optimizer.
       let tensors = (try? makeModel(modelOptions(of: model)))?.denseTensors ?? []
       layout["dense tensors of models.\(model.name)"] =
