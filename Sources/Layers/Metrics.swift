@@ -77,7 +77,8 @@ public enum Metrics {
     precondition(
       predictions.count == labels.count && predictions.count == groups.count
         && predictions.count == weights?.count ?? predictions.count,
-      "\(predictions.count) predictions, \(labels.count) labels, \(groups.count) groups, \(weights?.count ?? 0) weights")
+      "\(predictions.count) predictions, \(labels.count) labels, \(groups.count) groups, \(weights?.count ?? 0) weights"
+    )
     let order = predictions.indices.filter { predictions[$0].isFinite && labels[$0].isFinite }.sorted {
       (groups[$0], predictions[$0], $0) < (groups[$1], predictions[$1], $1)
     }

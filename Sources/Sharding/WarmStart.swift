@@ -117,7 +117,9 @@ public struct WarmStart {
       for (table, shape) in options.tables.enumerated() where !changed.contains(shape.name) {
         guard let theirs = source.options.tables.firstIndex(where: { $0.name == shape.name }) else { continue }
         try old.forEachSection(table: theirs) { section in
-          let own = section.filtered(countsExactly: shape.admission.countsExactly) { options.map.shard(of: $0) == options.index }
+          let own = section.filtered(countsExactly: shape.admission.countsExactly) {
+            options.map.shard(of: $0) == options.index
+          }
           var reader = ByteReader(own)
           try core.core.tables[table].table.apply(section: &reader)
         }

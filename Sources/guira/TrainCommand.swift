@@ -56,7 +56,8 @@ struct Train: ParsableCommand {
       let seconds = Double(Clocks.monotonic() - began) / 1e9
       let trained = passes.reduce(0) { $0 + $1.trained }
       guard trained > 0 else {
-        return write("\(training.exampleCount) examples, \(epochs) passes: all were made before, there is nothing to do\n")
+        return write(
+          "\(training.exampleCount) examples, \(epochs) passes: all were made before, there is nothing to do\n")
       }
       let rate = Int(Double(trained) / max(seconds, 1e-9))
       write("\(training.exampleCount) examples, \(epochs) passes; this run trained on \(trained), \(rate) examples/s\n")
