@@ -27,7 +27,7 @@ struct PublicationTimes: Equatable {
     return sparse / ((sparse + Self.longestEpoch - 1) / Self.longestEpoch)
   }
 
-  private static let longestEpoch: Int64 = 60_000
+  static let longestEpoch: Int64 = 60_000
 }
 
 /// A cluster that lives in data time.
@@ -250,7 +250,9 @@ final class DataTimeCluster {
         try publish()
       }
     }
-    let epoch = moment - moment % times.epoch
+    // Nobody reads the blocks of a time in which nothing is published: few will do, and all runs have the same.
+    let length = isPublishing ? times.epoch : PublicationTimes.longestEpoch
+    let epoch = moment - moment % length
     if epoch > now {
       try join(upTo: epoch, label)
       try closeEpochs()

@@ -153,18 +153,25 @@ extension ShardCore {
   private mutating func retain(_ block: RetainedBlock) {
     retained.append(block)
     retainedBytes += block.bytes
-    while retainedBytes > options.retainedBytes, retained.count > 1 { dropOldestBlock() }
+    var (dropped, bytes) = (0, retainedBytes)
+    while bytes > options.retainedBytes, dropped < retained.count - 1 {
+      bytes -= retained[dropped].bytes
+      dropped += 1
+    }
+    dropOldestBlocks(dropped)
   }
 
   /// Drops blocks that sync has made durable.
   mutating func release(upTo epoch: UInt64) {
-    while let first = retained.first, first.epoch <= epoch { dropOldestBlock() }
+    dropOldestBlocks(retained.firstIndex { $0.epoch > epoch } ?? retained.count)
   }
 
-  private mutating func dropOldestBlock() {
-    let dropped = retained.removeFirst()
-    retainedBytes -= dropped.bytes
-    oldestRetained = dropped.epoch + 1
+  /// At once: one by one, each would move all that stay.
+  private mutating func dropOldestBlocks(_ count: Int) {
+    guard count > 0 else { return }
+    oldestRetained = retained[count - 1].epoch + 1
+    for block in retained[..<count] { retainedBytes -= block.bytes }
+    retained.removeFirst(count)
   }
 }
 
@@ -220,7 +227,7 @@ extension ShardCore {
         try check(shape)
         if let old = recoveredShape, old != shape {
           // What earlier runs wrote numbers tables as they did; sync must not read it with other numbers.
-          while !retained.isEmpty { dropOldestBlock() }
+          dropOldestBlocks(retained.count)
         }
         recovering = []
         recoveredShape = shape
@@ -255,7 +262,7 @@ extension ShardCore {
     recoveringRecords = []
     if let old = recoveredShape, old != shape {
       // Kept blocks number tables as the last run did; sync must not read them with this run's numbers.
-      while !retained.isEmpty { dropOldestBlock() }
+      dropOldestBlocks(retained.count)
     }
     nextClose = now + options.epoch.nanoseconds
     return BlockRecord.encode(shape)
