@@ -254,6 +254,7 @@ struct BenchTrain: ParsableCommand {
   @Option(help: "Threads that compute a batch.") var threads = 2
   @Option(help: "Examples of a batch.") var batch = 2048
   @Option(help: "Ids of each feature, zipf-distributed.") var ids = 1_000_000
+  @Option(help: "Examples made beforehand; they are gone through in a circle.") var examples = 200_000
   @Option(help: "Numbers in a vector.") var dimension = 16
   @Option(help: "Seconds of one run.") var seconds = 10.0
   @Option(help: "Runs.") var runs = 5
@@ -266,7 +267,8 @@ struct BenchTrain: ParsableCommand {
       throw ValidationError("--transport is '\(transport)'; use inproc or ipc.")
     }
     guard (1...256).contains(threads), (1...100_000).contains(batch), (2...100_000_000).contains(ids),
-      (1...1024).contains(dimension), seconds > 0, seconds <= 3600, (1...1000).contains(runs)
+      (1...10_000_000).contains(examples), (1...1024).contains(dimension), seconds > 0, seconds <= 3600,
+      (1...1000).contains(runs)
     else { throw ValidationError("every number must be above 0, and --ids at least 2.") }
   }
 
@@ -277,6 +279,7 @@ struct BenchTrain: ParsableCommand {
     settings.threads = threads
     settings.batch = batch
     settings.ids = ids
+    settings.examples = examples
     settings.dimension = dimension
     settings.seconds = seconds
     settings.runs = runs

@@ -107,7 +107,7 @@ import Testing
     // State that is as wide means another thing to another rule.
     let rule = ["--state", "\(scratch.path)/rule", "--set", "models.0.optimizer.rule=momentum"]
     let other = try guira(start + rule)
-    #expect(other.code == 1 && other.errors.contains("by adagrad with 9 of state"), "\(other.errors)")
+    #expect(other.code == 1 && other.errors.contains("16 of vector by momentum with 16 of state"), "\(other.errors)")
     let allowed = try guira(wider + ["--allow-changes"])
     #expect(allowed.code == 0 && allowed.output.contains("starts fresh"), "\(allowed.errors)")
   }
@@ -184,7 +184,7 @@ import Testing
 
   @Test(.timeLimit(.minutes(2))) func `a benchmark whose shard dies at once says so`() throws {
     let outcome = try guira(
-      ["bench", "train", "--transport", "ipc", "--model", "fm", "--ids", "100", "--seconds", "1", "--runs", "1"],
+      ["bench", "train", "--transport", "ipc", "--model", "fm", "--ids", "100", "--examples", "100", "--runs", "1"],
       environment: [FaultPoint.variable: "\(FaultPoint.claimTaken.rawValue):1"])
     #expect(outcome.code == 1 && outcome.errors.contains("the shard ended: "), "\(outcome.errors)")
   }
