@@ -100,7 +100,10 @@ import Testing
     try Files.remove("\(directory)/\(new)")
     rename("\(scratch.path)/kept", "\(directory)/\(new)")
     let error = #expect(throws: JoinerError.self) { _ = try cluster.joiner() }
-    #expect(error!.description.contains("it holds \(stored) impressions, not the "))
+    guard case .pendingLost = error else {
+      Issue.record("\(error!)")
+      return
+    }
   }
 
   @Test func `windows and tasks may change while impressions are on disk`() throws {
