@@ -150,7 +150,7 @@ struct Cluster {
     #expect(places["joiner"]!.safe > 0 && places["joiner"]!.processed == places["joiner"]!.safe)
   }
 
-  @Test(arguments: [1 << 30, 30_000, 0])
+  @Test(arguments: [1 << 30, 8_000, 0])
   func `dropped at any moment and started anew, it neither loses nor repeats a label`(memory: Int) throws {
     var stored = 0
     for seed in 0..<12 as Range<UInt64> {
