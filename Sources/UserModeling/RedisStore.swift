@@ -124,8 +124,8 @@ public final class RedisStore: FeatureStore {
     } while cursor != Array("0".utf8)
   }
 
-  /// Does nothing: the server's own configuration says when it writes to its disk.
-  public func sync() {}
+  /// Asks whether the server is there; its own configuration says when it writes to its disk.
+  public func sync() throws(FeatureStoreError) { _ = try ask(writing, [[Array("PING".utf8)]]) }
 
   /// Unknown: other keys may lie in the server.
   public var extent: FeatureStoreExtent { FeatureStoreExtent() }

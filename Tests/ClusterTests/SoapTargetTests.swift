@@ -49,6 +49,9 @@ import Testing
       try base(1, users: Array(1...6))
     }
 
+    /// Whether the compute centre is to look for users without a row.
+    var looksForUsers: Bool { soap.isBaseNew.load(ordering: .relaxed) }
+
     var users: [UInt64] {
       (1...6).filter { !store.entries(of: [$0], asOf: nil)[0].isEmpty }
     }
@@ -69,7 +72,7 @@ import Testing
     func base(_ number: UInt64, users: [UInt64], pinned: UInt64 = 0) throws {
       var version = content(number, ids: users)
       version.pinned = pinned
-      try target.beginBase()
+      target.beginBase()
       try target.apply(version.tables[0], of: version)
       try target.setDense(
         plan.tensors.map {
@@ -103,15 +106,16 @@ import Testing
 
   @Test func `a base has the compute centre look for users without a row, but not while replicas are pinned`() throws {
     let platform = try Platform()
-    #expect(platform.soap.isBaseNew.load(ordering: .relaxed))
+    #expect(platform.looksForUsers)
     try platform.base(7, users: [1, 2, 3], pinned: 3)
-    #expect(!platform.soap.isBaseNew.load(ordering: .relaxed))
+    #expect(!platform.looksForUsers)
     try platform.take(platform.content(8))
-    #expect(platform.soap.isBaseNew.load(ordering: .relaxed))
-    let compute = OwnedThread(named: "compute") { platform.soap.run() }
+    #expect(platform.looksForUsers)
+    let soap = platform.soap
+    let compute = OwnedThread(named: "compute") { soap.run() }
     let deadline = Clocks.monotonic() + 20_000_000_000
     while platform.users != [1, 2, 3], Clocks.monotonic() < deadline {}
-    platform.soap.stop()
+    soap.stop()
     compute.join()
     #expect(platform.users == [1, 2, 3])
   }

@@ -104,6 +104,7 @@ final class RedisProcess {
       server.kill()
       let error = #expect(throws: FeatureStoreError.self) { try store.entries(of: [7], asOf: nil) }
       #expect("\(try #require(error))".hasPrefix("the feature store at 127.0.0.1:\(server.port): "))
+      #expect(throws: FeatureStoreError.self) { try store.sync() }
       try server.start()
       _ = try store.entries(of: [7], asOf: nil)
     }
