@@ -35,8 +35,10 @@ private struct KafkaCluster {
 
   func writeAll() throws {
     for input in traffic.rules.allInputs {
+      let deadline = Clocks.monotonic() + 60_000_000_000
       var sink = PatientSink(
-        try carrier(input.stream.rawValue).sink(partition: input.partition), shouldStop: { false })
+        try carrier(input.stream.rawValue).sink(partition: input.partition),
+        shouldStop: { Clocks.monotonic() > deadline })
       for event in traffic.streams[input]! {
         var writer = ByteWriter()
         event.encode(into: &writer)
@@ -51,9 +53,13 @@ private struct KafkaCluster {
       return []
     }
     let end = try source.end()
+    let deadline = Clocks.monotonic() + 60_000_000_000
     var records: [(position: Position, bytes: [UInt8])] = []
     while source.position < end {
       guard let record = try source.next() else {
+        guard Clocks.monotonic() < deadline else {
+          throw FileError(ETIMEDOUT, "read \(stream)/\(partition) from \(source.position) to \(end)")
+        }
         usleep(200)
         continue
       }
