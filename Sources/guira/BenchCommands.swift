@@ -142,7 +142,8 @@ struct BenchCheckpoint: ParsableCommand {
 
 struct BenchJoin: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "join", abstract: "Events per second: JSON Lines and protobuf to examples, and over HTTP into the journal.",
+    commandName: "join",
+    abstract: "Events per second: JSON Lines and protobuf to examples, and over HTTP into the journal.",
     discussion: """
       json, protobuf: events are parsed and appended on one thread and joined on another, until the last example is on
       disk. joiner: the joiner alone. http: one client, so many events a request, until all are acknowledged. Needs about 2 KiB of disk

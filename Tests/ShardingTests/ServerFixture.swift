@@ -29,6 +29,19 @@ final class ServerFixture {
     try? FileManager.default.removeItem(atPath: directory)
   }
 
+  /// Two checkpoints with pushes before, between and behind them.
+  static func trained() throws -> ServerFixture {
+    let server = try ServerFixture()
+    try server.start()
+    _ = try server.claim()
+    try server.push([1, 2, 3])
+    server.first = try server.checkpoint("").name
+    try server.push([3, 4])
+    server.second = try server.checkpoint("").name
+    try server.push([4, 5])
+    return server
+  }
+
   var files: ShardFiles { ShardFiles(directory: "\(directory)/state") }
   var options: ShardOptions { ShardFixture.options() }
   private var endpoint: String { "ipc://\(directory)/socket-\(starts)" }

@@ -9,21 +9,8 @@ import Wire
 @testable import Sharding
 
 @Suite("Shard files") struct ServerTests {
-  /// Two checkpoints with pushes before, between and behind them.
-  private func trained() throws -> ServerFixture {
-    let server = try ServerFixture()
-    try server.start()
-    _ = try server.claim()
-    try server.push([1, 2, 3])
-    server.first = try server.checkpoint("").name
-    try server.push([3, 4])
-    server.second = try server.checkpoint("").name
-    try server.push([4, 5])
-    return server
-  }
-
   @Test func `a shard comes back from its newest checkpoint and the blocks after it`() throws {
-    let server = try trained()
+    let server = try ServerFixture.trained()
     let before = try server.digest()
     server.stop()
     let summary = try server.start()
@@ -33,7 +20,7 @@ import Wire
   }
 
   @Test func `a damaged checkpoint is refused, and with accepted loss the one before it loses nothing`() throws {
-    let server = try trained()
+    let server = try ServerFixture.trained()
     let before = try server.digest()
     server.stop()
     let file = try #require(server.paths(server.files.checkpoints).first { $0.contains("\(server.second)-0") })
@@ -49,7 +36,7 @@ import Wire
 
   @Test func `blocks that are missing behind the checkpoint are refused, and accepted they change the identity`() throws
   {
-    let server = try trained()
+    let server = try ServerFixture.trained()
     _ = try server.checkpoint("mine")
     let before = try welcome(server)
     try server.push([5, 6])
@@ -71,7 +58,7 @@ import Wire
   }
 
   @Test func `named checkpoints take nothing from what the shard comes back from`() throws {
-    let server = try trained()
+    let server = try ServerFixture.trained()
     _ = try server.checkpoint("mine", compacts: true)
     // The only one there is, and the blocks before it are gone.
     #expect(try !ShardAudit.canDo(withoutCheckpoint: "mine", in: server.files))
@@ -93,7 +80,7 @@ import Wire
   }
 
   @Test func `names that are none, reserved or taken are refused without an alarm`() throws {
-    let server = try trained()
+    let server = try ServerFixture.trained()
     _ = try server.checkpoint("mine")
     for name in ["a/b", ".hidden", "auto-mine", "before-restore-1", "mine"] {
       let error = #expect(throws: ErrorReply.self) { try server.checkpoint(name) }
@@ -103,7 +90,7 @@ import Wire
   }
 
   @Test func `a damaged block that the checkpoint covers costs nothing and needs no consent`() throws {
-    let server = try trained()
+    let server = try ServerFixture.trained()
     try server.push([8, 9])
     let before = try server.digest()
     server.stop()
@@ -116,7 +103,7 @@ import Wire
   }
 
   @Test func `a restore of a shard with damaged blocks accepts nothing before it counts`() throws {
-    let server = try trained()
+    let server = try ServerFixture.trained()
     for id in 6...9 as ClosedRange<UInt64> { try server.push([id]) }
     server.stop()
     let segment = try #require(server.paths(server.files.journal).first { $0.hasSuffix(".segment") })
@@ -130,7 +117,7 @@ import Wire
   }
 
   @Test func `what cannot be kept before a restore stops it`() throws {
-    let server = try trained()
+    let server = try ServerFixture.trained()
     _ = try server.checkpoint("mine")
     try server.push([9])
     let before = try server.digest()
@@ -153,24 +140,8 @@ import Wire
     #expect(try server.digest() == before)
   }
 
-  @Test func `a forgotten id stays away when the head of its journal is behind`() throws {
-    let server = try trained()
-    let head = "\(server.files.forgotten)/head"
-    try server.forget([9])
-    let old = try Data(contentsOf: URL(filePath: head))
-    _ = try server.checkpoint("mine")
-    try server.forget([3])
-    server.stop()
-    // As a power failure leaves it: records are synced, the head is not.
-    try old.write(to: URL(filePath: head))
-    let summary = try CheckpointRestore(server.options, files: server.files).run(name: "mine", savesCurrent: false)
-    #expect(summary.forgottenAgain == 1)
-    try server.start()
-    #expect(try server.inspect(3) == #"[{"id":3,"found":false}]"#)
-  }
-
   @Test func `a compaction leaves no damaged checkpoint behind`() throws {
-    let server = try trained()
+    let server = try ServerFixture.trained()
     server.stop()
     let file = try #require(
       server.paths(server.files.checkpoints).first { $0.hasSuffix("\(server.second).checkpoint") })
@@ -183,7 +154,7 @@ import Wire
   }
 
   @Test func `a damaged manifest is refused too`() throws {
-    let server = try trained()
+    let server = try ServerFixture.trained()
     let before = try server.digest()
     server.stop()
     let file = try #require(
@@ -197,7 +168,7 @@ import Wire
 
   @Test func `a damaged block is refused with what it costs, and accepted loss changes the journal's identity`() throws
   {
-    let server = try trained()
+    let server = try ServerFixture.trained()
     let identity = try welcome(server)
     try server.push([6])
     try server.push([7])
@@ -224,7 +195,7 @@ import Wire
   }
 
   @Test func `a restore brings the older state back under a new identity, and can be undone`() throws {
-    let server = try trained()
+    let server = try ServerFixture.trained()
     let identity = try welcome(server)
     _ = try server.checkpoint("mine")
     let wanted = try server.digest()
@@ -247,7 +218,7 @@ import Wire
   }
 
   @Test func `a restore with other positions goes on there`() throws {
-    let server = try trained()
+    let server = try ServerFixture.trained()
     _ = try server.checkpoint("mine")
     server.stop()
     var skip = SkipTo()
@@ -259,7 +230,7 @@ import Wire
   }
 
   @Test func `a restore of a damaged checkpoint changes nothing`() throws {
-    let server = try trained()
+    let server = try ServerFixture.trained()
     _ = try server.checkpoint("mine")
     let before = try server.digest()
     server.stop()
@@ -272,98 +243,15 @@ import Wire
     #expect(try server.digest() == before)
   }
 
-  @Test func `what was forgotten does not come back with a restore`() throws {
-    let server = try trained()
-    _ = try server.checkpoint("mine")
-    try server.forget([2, 3])
-    #expect(try server.inspect(3) == #"[{"id":3,"found":false}]"#)
-    server.stop()
-    let summary = try CheckpointRestore(server.options, files: server.files).run(name: "mine")
-    #expect(summary.forgottenAgain == 2)
-    try server.start()
-    #expect(try server.inspect(3) == #"[{"id":3,"found":false}]"#)
-    #expect(try server.inspect(1).contains(#""found":true"#))
-    // An id that is forgotten and seen again has a row; a state from after that keeps it.
-    _ = try server.claim(2)
-    try server.push([3], generation: 2)
-    _ = try server.checkpoint("later")
-    server.stop()
-    _ = try CheckpointRestore(server.options, files: server.files).run(name: "later")
-    try server.start()
-    #expect(try server.inspect(3).contains(#""found":true"#))
-  }
-
-  @Test func `an older checkpoint that is read for an export or a warm start is without what was forgotten since`()
-    throws
-  {
-    let server = try trained()
-    _ = try server.checkpoint("mine")
-    try server.forget([2, 3])
-    func ids() throws -> [UInt64] {
-      var ids: [UInt64] = []
-      let contents = try ShardContents(server.options, files: server.files, checkpoint: "mine")
-      try contents.forEachSlice(table: 0) { slice, _ in ids += slice }
-      return ids
-    }
-    // While the shard runs it holds the list; afterwards nobody does.
-    let running = try ids()
-    server.stop()
-    let stopped = try ids()
-    #expect(running == stopped)
-    #expect(stopped.contains(1) && !stopped.contains(2) && !stopped.contains(3))
-  }
-
-  @Test func `damage in the list of forgotten ids stops a restore, which would bring them back`() throws {
-    let server = try trained()
-    _ = try server.checkpoint("mine")
-    try server.forget([2, 3])
-    try server.forget([1])
-    server.stop()
-    let segment = "\(server.files.forgotten)/00000000000000000000.segment"
-    let whole = try Data(contentsOf: URL(filePath: segment))
-    var damaged = whole
-    damaged[80] ^= 1
-    try damaged.write(to: URL(filePath: segment))
-    for savesCurrent in [true, false] {
-      let restore = CheckpointRestore(server.options, files: server.files)
-      #expect(throws: RecoveryError.self) { try restore.run(name: "mine", savesCurrent: savesCurrent) }
-      #expect(try Data(contentsOf: URL(filePath: segment)) == damaged)
-    }
-    try whole.write(to: URL(filePath: segment))
-    #expect(try CheckpointRestore(server.options, files: server.files).run(name: "mine").forgottenAgain > 0)
-  }
-
   @Test func `a journal without its first segment is told of, not looked at for ever`() throws {
-    let server = try trained()
+    let server = try ServerFixture.trained()
     server.stop()
     try Files.remove("\(server.files.journal)/00000000000000000000.segment")
     #expect(throws: JournalError.self) { try ShardAudit.verifyJournal(in: server.files) }
   }
 
-  @Test func `examples from before do not bring a forgotten id back when they are trained on again`() throws {
-    let server = try trained()
-    _ = try server.checkpoint("mine")
-    try server.push([2, 3, 4])
-    try server.forget([3])
-    let afterwards = try server.claim(2).applied
-    server.stop()
-    _ = try CheckpointRestore(server.options, files: server.files).run(name: "mine")
-    // Over a restart too.
-    try server.start()
-    server.stop()
-    try server.start()
-    #expect(try server.claim(3).applied < afterwards)
-    try server.push([2, 3, 4], generation: 3)
-    #expect(try server.claim(3).applied == afterwards)
-    #expect(try server.inspect(3) == #"[{"id":3,"found":false}]"#)
-    #expect(try server.inspect(4).contains(#""found":true"#))
-    // What comes later is about the id as it is now.
-    try server.push([3], generation: 3)
-    #expect(try server.inspect(3).contains(#""found":true"#))
-  }
-
   @Test func `an erasure whose block is lost is done again`() throws {
-    let server = try trained()
+    let server = try ServerFixture.trained()
     try server.forget([2])
     server.stop()
     // As if the block with the erasure had never come to the disk.
@@ -402,7 +290,7 @@ import Wire
   }
 
   @Test func `the history of a row has its epochs, pushes and change`() throws {
-    let server = try trained()
+    let server = try ServerFixture.trained()
     try server.forget([4])
     let history = try RowHistory.read(id: 4, table: "user", in: server.files)
     #expect(history.map(\.kind) == [.written, .checkpoint, .written, .removed])
@@ -415,7 +303,7 @@ import Wire
   }
 
   @Test func `verifying names the file and the place of a flipped bit`() throws {
-    let server = try trained()
+    let server = try ServerFixture.trained()
     server.stop()
     let names = try ShardAudit.checkpoints(in: server.files).checkpoints.map(\.manifest.name)
     #expect(names == [server.first, server.second])
