@@ -117,7 +117,7 @@ let package = Package(
     tests(
       "Serving",
       uses: [
-        "Base", "Hosting", "Layers", "Streams", hummingbird, nio("NIOCore"), logging, httpTypes,
+        "Base", "Hosting", "Layers", "Streams", "Support", hummingbird, nio("NIOCore"), logging, httpTypes,
         .product(name: "HummingbirdTesting", package: "hummingbird"),
       ]),
 

@@ -1,10 +1,13 @@
 import Base
+import Dispatch
+import Glibc
 import Hummingbird
 import HTTPTypes
 import HummingbirdTesting
 import Layers
 import NIOCore
 import Streams
+import Support
 import Synchronization
 import Testing
 
@@ -16,7 +19,7 @@ enum Way: CaseIterable, Sendable {
   var setup: TestingSetup { self == .router ? .router : .live }
 }
 
-@Suite("Replica over HTTP") struct HTTPTests {
+@Suite("Replica over HTTP", .onOwnThread) struct HTTPTests {
   func application(_ predictor: Predictor, stalenessLimit: Duration? = nil) -> some ApplicationProtocol {
     let service = InferenceService(
       predictor: predictor, metrics: RequestMetrics(), stalenessLimit: stalenessLimit)
@@ -41,6 +44,21 @@ enum Way: CaseIterable, Sendable {
       to: &columns, schema: Fixture.schema)
     return try #require(predictor.predict(model: "fm", columns)).probabilities
   }
+
+  /// What every test here depends on beside tests that block.
+  @Test func `requests are answered while every thread that tasks share is held`() async throws {
+    let threads = sysconf(Int32(_SC_NPROCESSORS_ONLN))
+    let release = DispatchSemaphore(value: 0)
+    try await application(Fixture.predictor()).test(.live) { client in
+      for _ in 0..<threads { Task.detached { Self.block(on: release) } }
+      defer { for _ in 0..<threads { release.signal() } }
+      let answer = try await client.execute(
+        uri: "/v1/models/fm:predict", method: .post, body: ByteBuffer(string: Self.instances))
+      #expect(answer.status == .ok)
+    }
+  }
+
+  static func block(on semaphore: DispatchSemaphore) { semaphore.wait() }
 
   @Test(arguments: Way.allCases) func `both protocols answer what the predictor computes`(way: Way) async throws {
     let predictor = try Fixture.predictor()
