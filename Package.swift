@@ -64,7 +64,7 @@ let package = Package(
     tests("Embeddings", uses: ["Base", "CKernels"], exclude: ["Golden"]),
     module("Layers", uses: ["Base", "COpenBLAS"]),
     tests("Layers", uses: ["Base"]),
-    module("Journal", uses: ["Base"]),
+    module("Journal", uses: ["Base", "CKernels"]),
     tests("Journal", uses: ["Base", "Support"]),
     module("Wire", uses: ["Base", "CKernels", "CZeroMQ"]),
     tests("Wire", uses: ["Base", "CKernels", "CZeroMQ"]),

@@ -44,6 +44,8 @@ public struct JoinCounters: Equatable, Sendable, Codable {
   public var unusedActions: UInt64 = 0
   /// Records that could not be decoded.
   public var malformed: UInt64 = 0
+  /// Impressions that stream features would have made too large; they keep the values they came with.
+  public var unfilledImpressions: UInt64 = 0
   /// Examples emitted.
   public var examples: UInt64 = 0
   /// Per task, in the rules' order.
@@ -52,9 +54,13 @@ public struct JoinCounters: Equatable, Sendable, Codable {
   /// Zeros for some tasks.
   public init(tasks: [String]) { labels = tasks.map(LabelCounts.init) }
 
+  /// How many of `numbers` the first formats of a joiner's state have.
+  static let firstNumbers = 12
+
   /// The numbers but for the labels, in the order they are stored in.
   static let numbers: [any WritableKeyPath<JoinCounters, UInt64> & Sendable] = [
     \.impressions, \.actions, \.hit, \.lateImpressions, \.refusedImpressions, \.lateActions, \.expiredActions,
     \.duplicateImpressions, \.duplicateActions, \.unusedActions, \.malformed, \.examples,
+    \.unfilledImpressions,
   ]
 }

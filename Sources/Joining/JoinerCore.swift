@@ -104,9 +104,11 @@ public struct JoinerCore: ~Copyable {
   private mutating func giveValues() {
     features?.advance(to: watermark, into: &valued)
     for given in valued {
-      guard case .slot(let slot) = table.find(given.id), table.slots[slot].kind == .pending,
-        let block = features?.filled(table.slots[slot].features, with: given.values)
-      else { continue }
+      guard case .slot(let slot) = table.find(given.id), table.slots[slot].kind == .pending else { continue }
+      guard let block = features?.filled(table.slots[slot].features, with: given.values) else {
+        counters.unfilledImpressions += 1
+        continue
+      }
       table.setFeatures(block, of: slot)
     }
     valued.removeAll(keepingCapacity: true)

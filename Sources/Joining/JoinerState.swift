@@ -5,7 +5,7 @@ public import Base
 internal import Streams
 
 extension JoinerCore {
-  private static let format: UInt32 = 2
+  private static let format: UInt32 = 3
 
   /// Appends the whole state.
   ///
@@ -48,8 +48,8 @@ extension JoinerCore {
   public init(rules: JoinRules, decoding reader: inout ByteReader) throws(DecodeError) {
     self.init(rules: rules)
     let format = try reader.read(UInt32.self)
-    guard format == Self.format || format == 1 else {
-      throw .invalid(field: "joiner state format", value: "\(format)", expected: "1 or \(Self.format)")
+    guard (1...Self.format).contains(format) else {
+      throw .invalid(field: "joiner state format", value: "\(format)", expected: "1 to \(Self.format)")
     }
     // Bit t of a stored mask is bit taskPlaces[t] of ours; a task that is gone has no place.
     var taskPlaces: [Int?] = []
@@ -66,7 +66,8 @@ extension JoinerCore {
     guard taskPlaces.count <= EventSchema.taskLimit else {
       throw .overLimit(field: "tasks", value: UInt64(taskPlaces.count), limit: UInt64(EventSchema.taskLimit))
     }
-    for number in JoinCounters.numbers { counters[keyPath: number] = try reader.read() }
+    let numbers = format < 3 ? JoinCounters.numbers.prefix(JoinCounters.firstNumbers) : JoinCounters.numbers[...]
+    for number in numbers { counters[keyPath: number] = try reader.read() }
     var actionNumbers: [UInt16?] = []
     for _ in 0..<Int(try reader.read(UInt16.self)) { actionNumbers.append(tasks.actionNumbers[try reader.string()]) }
     for stream in JoinStream.allCases {

@@ -86,9 +86,18 @@ public struct CheckpointWriter: ~Copyable, Sendable {
     isWhole = true
   }
 
-  /// Brings what was appended to the disk.
+  /// Begins to bring what was appended to the disk, without waiting.
   ///
   /// Called now and then, it spreads the load that `finish` would make at once.
+  public mutating func startWriteback() throws(JournalError) {
+    guard isWhole else { throw .stopped(after: "the checkpoint \(name) met an error; begin another") }
+    isWhole = false
+    try writeOut()
+    if durable { file.startWriteback() }
+    isWhole = true
+  }
+
+  /// Brings what was appended to the disk.
   public mutating func sync() throws(JournalError) {
     guard isWhole else { throw .stopped(after: "the checkpoint \(name) met an error; begin another") }
     isWhole = false

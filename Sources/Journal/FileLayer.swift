@@ -2,6 +2,7 @@
 // crash at every operation, drop or tear what was not synced, fill the disk, or flip a bit.
 
 package import Base
+internal import CKernels
 internal import Glibc
 internal import Synchronization
 
@@ -31,10 +32,17 @@ package protocol FileLayer: Sendable {
   /// Writes at least one byte and says how many.
   func write(_ descriptor: Int32, _ bytes: RawSpan, at offset: Int) throws(FileError) -> Int
   func sync(_ descriptor: Int32, dataOnly: Bool) throws(FileError)
+  /// Begins to bring what was written to the disk, without waiting; promises nothing.
+  func startWriteback(_ descriptor: Int32)
   func truncate(_ descriptor: Int32, to size: Int) throws(FileError)
   func rename(_ from: String, to: String) throws(FileError)
   func unlink(_ path: String) throws(FileError)
   func syncDirectory(_ path: String) throws(FileError)
+}
+
+extension FileLayer {
+  /// Layers without a cache have nothing to begin.
+  package func startWriteback(_ descriptor: Int32) {}
 }
 
 /// Which layer a directory lies on: the operating system's, unless something was mounted above it.
@@ -125,6 +133,8 @@ struct SystemFiles: FileLayer {
     // An interrupted fsync is a failed one: whether the error was already reported to us cannot be known.
     guard (dataOnly ? fdatasync(descriptor) : fsync(descriptor)) == 0 else { throw FileError(errno, "fsync") }
   }
+
+  func startWriteback(_ descriptor: Int32) { guira_start_writeback(descriptor) }
 
   func truncate(_ descriptor: Int32, to size: Int) throws(FileError) {
     guard ftruncate(descriptor, off_t(size)) == 0 else { throw FileError(errno, "truncate to \(size) bytes") }

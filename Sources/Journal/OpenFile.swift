@@ -57,6 +57,9 @@ struct OpenFile: ~Copyable, Sendable {
     }
   }
 
+  /// Begins to bring what was written to the disk, so that `sync` finds little left.
+  borrowing func startWriteback() { layer.startWriteback(descriptor) }
+
   borrowing func truncate(to size: Int) throws(JournalError) {
     do throws(FileError) {
       try layer.truncate(descriptor, to: size)

@@ -25,6 +25,10 @@ struct CheckpointScan {
   var cursor = TableCursor()
   var rows: [Int]
   var scanned = 0
+  /// Bytes of the slices.
+  var scannedBytes = 0
+  /// Bytes of the blocks that closed meanwhile.
+  var blockBytes = 0
   /// The epoch open when the scan ended.
   var endEpoch: UInt64?
   /// The chains at the end of `endEpoch`.
@@ -130,8 +134,9 @@ extension ShardCore {
     _ scan: inout CheckpointScan, now: Int64, isIdle: Bool, into actions: inout [ShardAction]
   ) {
     // Beside requests the scan keeps to a rate, so that they hardly feel it; alone it goes as fast as it can be written.
+    // It stays ahead of what changes meanwhile: a slow scan of a hot table would write more blocks than rows.
     let allowed = Double(now - scan.began) / 1e9 * Double(options.checkpointRowRate)
-    scan.isAhead = !isIdle && Double(scan.scanned) >= allowed
+    scan.isAhead = !isIdle && Double(scan.scanned) >= allowed && scan.scannedBytes >= 2 * scan.blockBytes
     guard !scan.isAhead, mayHandOverRows else { return }
     while scan.table < tables.count {
       var writer = ByteWriter(capacity: 1 << 16)
@@ -145,7 +150,9 @@ extension ShardCore {
       }
       scan.rows[scan.table] = scan.cursor.rows
       scan.scanned += scan.cursor.rows - before
-      handOver(writer.finish(), into: &actions)
+      let slice = writer.finish()
+      scan.scannedBytes += slice.count
+      handOver(slice, into: &actions)
       return
     }
     // What the rows hold of the open epoch is whole when that epoch's block follows them.
@@ -178,6 +185,7 @@ extension ShardCore {
   /// Adds a record of a block that closed since the scan began.
   mutating func addToCheckpoint(_ record: Blob, epoch: UInt64, into actions: inout [ShardAction]) {
     guard let scan = checkpoint, epoch >= scan.beginEpoch, epoch <= scan.endEpoch ?? .max else { return }
+    checkpoint?.blockBytes += record.count
     addSection(record, into: &actions)
   }
 

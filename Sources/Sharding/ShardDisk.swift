@@ -169,7 +169,7 @@ final class ShardDisk {
     let news: Mailbox<DiskNews>
     let orders: Mailbox<CheckpointOrder>
     private var writer: CheckpointWriter?
-    private var unsynced = 0
+    private var unsent = 0
 
     init(
       files: ShardFiles, isDurable: Bool, keep: Int, news: Mailbox<DiskNews>, orders: Mailbox<CheckpointOrder>
@@ -198,20 +198,20 @@ final class ShardDisk {
       switch order {
       case .begin(let name):
         try writer.take()?.cancel()
-        unsynced = 0
+        unsent = 0
         writer = try CheckpointWriter(directory: files.checkpoints, name: name, durable: isDurable)
       case .section(let section):
         guard writer != nil else { return }
         try writer?.append(section.bytes)
-        unsynced += section.count
+        unsent += section.count
         if FaultPoint.checkpointHalf.isDue {
           try writer?.sync()
           FaultPoint.checkpointHalf.die()
         }
         // Spread over the time of the scan; at the end the disk would be taken away from the journal.
-        if unsynced > 32 << 20 {
-          try writer?.sync()
-          unsynced = 0
+        if unsent > 8 << 20 {
+          try writer?.startWriteback()
+          unsent = 0
         }
       case .cancel: try? writer.take()?.cancel()
       case .finish(var manifest):

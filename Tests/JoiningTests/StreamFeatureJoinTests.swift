@@ -149,4 +149,37 @@ extension Event {
     }
     #expect(core.features?.counters == StreamFeatureCounters())
   }
+
+  @Test func `an impression that its values would make too large keeps what it came with, and is counted`() throws {
+    let schema = EventSchema(
+      features: [
+        FeatureSpec(name: "user"), FeatureSpec(name: "tags", kind: .ids(limit: 65_535)),
+        FeatureSpec(name: "words", kind: .ids(limit: 65_535)),
+        FeatureSpec(
+          name: "clicked", kind: .ids(limit: 5),
+          stream: StreamFeatureSpec(.last(of: "user"), event: "click", by: ["user"])),
+      ], tasks: [task("click", window: 300)])
+    // With one more id than the smaller one it would be over the limit, whatever is filled in.
+    func shown(_ number: UInt64, at time: Milliseconds, words: Int) -> Event {
+      let features = FeatureBlock(
+        schema: schema,
+        values: [
+          .ids([1]), .ids(Array(repeating: 2, count: 65_535)), .ids(Array(repeating: 3, count: words)), .ids([]),
+        ])
+      return .impression(Impression(id: ImpressionID(number), time: time, arrival: 7, features: features))
+    }
+    var scenario = Scenario(
+      JoinRules(
+        tasks: schema.tasks, graceMilliseconds: 1000,
+        features: StreamFeatureRules(schema: schema, memoryMilliseconds: 10_000)))
+    scenario.shown(shown(1, at: 100, words: 10))
+    scenario.done(action("click", 1, at: 110))
+    scenario.shown(shown(2, at: 200, words: 65_533))
+    scenario.shown(shown(3, at: 200, words: 65_532))
+    let examples = scenario.pass(10_000)
+    let columns = try examples.map { try $0.features.values(of: schema)[3] }
+    #expect(examples.map(\.impression.low) == [1, 2, 3])
+    #expect(columns == [.ids([]), .ids([]), .ids([1])])
+    #expect(scenario.core.counters.unfilledImpressions == 1)
+  }
 }

@@ -6,6 +6,9 @@ void guira_name_this_thread(const char *name);
 // Lets other threads of the system go first when they wake: niceness 5, about a third of an ordinary thread's weight.
 void guira_yield_to_others(void);
 
+// sync_file_range over the whole file, without waiting; glibc hides it behind _GNU_SOURCE.
+void guira_start_writeback(int descriptor);
+
 // eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC): Swift's Glibc module has no sys/eventfd.h. -1 and errno on failure.
 int guira_event_descriptor(void);
 

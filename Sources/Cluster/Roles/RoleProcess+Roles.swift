@@ -80,6 +80,7 @@ extension RoleProcess {
       report.counters["lateActions"] = Double(status.counters.lateActions)
       report.counters["duplicates"] = Double(
         status.counters.duplicateImpressions + status.counters.duplicateActions)
+      report.counters["unfilledImpressions"] = Double(status.counters.unfilledImpressions)
       report.counters["expiredActions"] = Double(status.counters.expiredActions)
       if let features = status.features {
         report.counters["featureKeysEvicted"] = Double(features.evictedKeys)

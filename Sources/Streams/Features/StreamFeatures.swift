@@ -238,10 +238,12 @@ public struct StreamFeatures: Sendable {
     return values(at: time) { keys.id($0) }
   }
 
-  /// The features with the values of the stream features put in; nil when they are not of the schema.
+  /// The features with the values of the stream features put in; nil when they are not of the schema, or would be larger
+  /// than features may be.
   public func filled(_ features: FeatureBlock, with values: [FeatureValue]) -> FeatureBlock? {
     precondition(values.count == plan.outputs.count, "\(values.count) values of \(plan.outputs.count) stream features")
-    return features.replacing(zip(plan.outputs, values).map { ($0.feature, $1) }, layout: layout)
+    let filled = features.replacing(zip(plan.outputs, values).map { ($0.feature, $1) }, layout: layout)
+    return filled.flatMap { $0.bytes.count <= EventSchema.featureBytesLimit ? $0 : nil }
   }
 
   /// The features of an impression shown at `time`, with the stream features as of the frontier.
