@@ -19,6 +19,9 @@ private struct JoinerLives {
       try #require(text.contains(key))
       text = text.replacingOccurrences(of: key, with: value)
     }
+    // Clicks wait for their window, so that many are pending; likes do not, so that actions call impressions back.
+    let closing = try #require(text.range(of: "closing: [view_end]"))
+    text.replaceSubrange(closing, with: "closing: []")
     try text.write(toFile: configuration, atomically: true, encoding: .utf8)
     try FileManager.default.createDirectory(atPath: state, withIntermediateDirectories: true)
   }
@@ -135,9 +138,11 @@ private struct PiecewiseTraffic {
       let point = [nil, "pending.stored", nil, "pending.snapshot", "pending.named"][life % 5]
       let process = try joiner.begin(
         fault: point.map { "\($0):\(Int.random(in: 1...($0 == "pending.stored" ? 30 : 2), using: &random))" })
-      let deadline =
-        Clocks.monotonic() + Int64.random(in: 40_000_000...1_200_000_000, using: &random)
-        + (point == nil ? 0 : 1_500_000_000)
+      let patience = Clocks.monotonic() + 60_000_000_000
+      while process.isRunning, joiner.status(of: process) == nil, Clocks.monotonic() < patience { usleep(2000) }
+      // From when it is at work: a moment at random, or longer when it is to find its own.
+      let work = Int64.random(in: 0...1_000_000_000, using: &random) + (point == nil ? 0 : 2_000_000_000)
+      let deadline = Clocks.monotonic() + work
       while process.isRunning, Clocks.monotonic() < deadline { usleep(2000) }
       if process.isRunning { kill(process.processIdentifier, SIGKILL) } else { atPoints += 1 }
       process.waitUntilExit()
