@@ -138,7 +138,7 @@ public final class Joiner {
     inputs = options.rules.inputs.map { InputReader($0, streams: streams) }
     store = PendingStore(in: options.stateDirectory, memory: options.memory)
     snapshotNumber = checkpoint.store.number
-    core.stored.bound = PendingBound(bytes: options.memory)
+    core.limitMemory(to: PendingBound(bytes: options.memory))
     try core.restore(checkpoint.store, from: store, checkpoint: path)
     self.core = core
     checkpointPositions = []

@@ -92,6 +92,14 @@ extension JoinerCore {
     watermark.later(by: min(stored.bound?.aheadMilliseconds ?? 0, tasks.shortestWindow / 4))
   }
 
+  /// Keeps only so much in memory from now on; those in memory that were shown first are the first to leave it.
+  mutating func limitMemory(to bound: PendingBound) {
+    stored.bound = bound
+    var pending = table.slots.indices.filter { table.slots[$0].kind == .pending }
+    pending.sort { table.slots[$0].time < table.slots[$1].time }
+    for slot in pending { stored.noteSlot(slot, serial: table.slots[slot].serial) }
+  }
+
   /// Puts into the store what memory has no room for, and takes out what is due.
   ///
   /// When it throws, the next call goes on where it stopped.

@@ -45,7 +45,7 @@ extension Traffic {
 @Suite("Pending impressions on disk", .serialized) struct StoredTests {
   private func makeCore(_ rules: JoinRules, _ seed: UInt64) -> JoinerCore {
     var core = JoinerCore(rules: rules)
-    core.stored.bound = bound(seed)
+    core.limitMemory(to: bound(seed))
     return core
   }
 
