@@ -64,7 +64,6 @@ final class IngestSocket: Sendable {
       settle: { socket in
         // An answer that finds no room is dropped: its client asks again, and what is in the streams is known.
         for answer in answers.takeAll() { _ = socket.send(answer.message, to: answer.peer) }
-        return true
       }
     ) { header, body, peer in
       do { try take(header, &body, peer) } catch let refusal as RequestRefusal {

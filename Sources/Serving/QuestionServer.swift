@@ -52,7 +52,6 @@ public final class QuestionServer: Sendable {
       waking: [digests.results.descriptor],
       settle: { socket in
         if digests.isBusy { settle(&digests, socket) }
-        return !digests.isBusy
       }
     ) { header, body, peer in
       switch header.opcode {

@@ -2,7 +2,6 @@
 // Whoever may not ask, and what is malformed, is answered here; the rest is the caller's closure.
 
 public import Base
-internal import Glibc
 internal import Synchronization
 
 /// Answers at an endpoint, on the thread that calls `run`.
@@ -17,8 +16,6 @@ public final class AnsweringServer: Sendable {
 
   /// Questions that are answered before the answers are sent.
   private static let batch = 32
-  /// How long this thread looks for another question before it sleeps, in nanoseconds.
-  private static let patience: Int64 = 50_000
 
   /// A server that is not running yet.
   ///
@@ -52,13 +49,12 @@ public final class AnsweringServer: Sendable {
   /// - Parameters:
   ///   - descriptors: what else wakes the thread.
   ///   - opened: told where it serves.
-  ///   - settle: called between questions, to send what came later; false when the thread should rather sleep than look
-  ///     for the next question.
+  ///   - settle: called between questions, to send what came later.
   ///   - answer: what to answer; nil when the answer comes later. What it throws is the answer: an `ErrorReply` as it
   ///     is, anything else as malformed.
   public func run(
     waking descriptors: [Int32] = [], opened: (String) -> Void = { _ in },
-    settle: (borrowing Socket) -> Bool = { _ in true },
+    settle: (borrowing Socket) -> Void = { _ in },
     answer: (_ header: MessageHeader, _ body: inout ByteReader, _ peer: PeerID) throws -> Blob?
   ) throws(LinkError) {
     let socket = try Socket(
@@ -66,7 +62,6 @@ public final class AnsweringServer: Sendable {
     try socket.bind(endpoint)
     opened(socket.endpoint)
     var answers: [(peer: PeerID, message: Blob)] = []
-    var lastQuestion: Int64 = 0
     while !isStopping.load(ordering: .relaxed) {
       // All that waits is answered before anything is sent: then the thread that sends wakes once for all of it.
       var received = 0
@@ -76,18 +71,14 @@ public final class AnsweringServer: Sendable {
       }
       for answer in answers { _ = socket.send(answer.message, to: answer.peer) }
       answers.removeAll(keepingCapacity: true)
-      let now = Clocks.monotonic()
-      if received > 0 { lastQuestion = now }
-      // The next question is often on its way: to look again costs less than to sleep and be woken.
-      if settle(socket), now - lastQuestion < Self.patience {
-        if received == 0 { sched_yield() }
-        continue
-      }
+      settle(socket)
+      // This thread never spins: on few cores it would take them from the threads that receive and send.
+      guard received < Self.batch else { continue }
       let refused = socket.refusals
       refusals.withLock { $0 = refused }
       socket.wait(descriptors: descriptors, timeout: .milliseconds(50))
     }
-    _ = settle(socket)
+    settle(socket)
   }
 
   private func reply(
