@@ -43,9 +43,6 @@ struct BatchParser: ~Copyable {
   private let options: IngestOptions
   private var parser: EventParser
   private var protobuf: ProtobufEventParser
-  /// The most bytes of a refused line that are kept.
-  private static let textLimit = 4096
-
   init(_ options: IngestOptions) {
     self.options = options
     parser = EventParser(schema: options.schema)
@@ -57,7 +54,7 @@ struct BatchParser: ~Copyable {
     parser.latestTime = arrival + options.allowedSkew.milliseconds
     var batch = IngestBatch()
     var writer = ByteWriter(capacity: body.byteCount)
-    var start = 0
+    var start = Self.hasMark(body) ? 3 : 0
     var number = 0
     while start < body.byteCount {
       let end = Self.newline(in: body, from: start) ?? body.byteCount
@@ -72,7 +69,7 @@ struct BatchParser: ~Copyable {
       do throws(EventFault) {
         add(try parser.parse(line, line: number), arrival: arrival, to: &batch, &writer)
       } catch {
-        let text = unsafe line.withUnsafeBytes { unsafe Array($0.prefix(Self.textLimit)) }
+        let text = unsafe line.withUnsafeBytes { unsafe Array($0.prefix(RejectedEvent.textLimit)) }
         batch.refused.append(RefusedLine(fault: error, text: text))
       }
     }
@@ -93,7 +90,8 @@ struct BatchParser: ~Copyable {
       switch result {
       case .success(let event): events.append(event)
       case .failure(let refusal):
-        batch.refused.append(RefusedLine(fault: refusal.fault, text: Array(refusal.text.prefix(Self.textLimit))))
+        batch.refused.append(
+          RefusedLine(fault: refusal.fault, text: Array(refusal.text.prefix(RejectedEvent.textLimit))))
       }
     }
     var writer = ByteWriter(capacity: 2 * body.count + 64)
@@ -127,6 +125,12 @@ struct BatchParser: ~Copyable {
       IngestedRecord(
         bytes: begin..<writer.count, lane: isImpression ? partition : options.partitions + partition, time: event.time,
         isImpression: isImpression, key: key))
+  }
+
+  /// Whether a body begins with a UTF-8 byte order mark.
+  private static func hasMark(_ body: RawSpan) -> Bool {
+    guard body.byteCount >= 3 else { return false }
+    return unsafe body.withUnsafeBytes { unsafe $0[0] == 0xEF && $0[1] == 0xBB && $0[2] == 0xBF }
   }
 
   private static func newline(in body: RawSpan, from start: Int) -> Int? {

@@ -176,9 +176,9 @@ private final class IngestState: Sendable {
   ) {
     do throws(StreamError) {
       let sinks = try open()
-      let rejected: RejectedLines
+      let rejected: RejectedEvents
       do throws(FileError) {
-        rejected = try RejectedLines(path: sinks.rejectedPath, limit: sinks.rejectedByteLimit)
+        rejected = try RejectedEvents(path: sinks.rejectedPath, limit: sinks.rejectedByteLimit)
       } catch {
         throw .file(error)
       }

@@ -33,7 +33,7 @@ struct IngestWriter: ~Copyable {
   private var sinks: [any RecordSink]
   private var dirty: [Bool]
   private var recent: RecentEvents
-  private var rejected: RejectedLines
+  private var rejected: RejectedEvents
   private let counters: SharedCounters
   /// The newest event time, no later than the clock said when it came, and when that was.
   private var newest: (time: Milliseconds, at: Int64)?
@@ -47,7 +47,7 @@ struct IngestWriter: ~Copyable {
 
   init(
     _ options: IngestOptions, impressions: [any RecordSink], actions: [any RecordSink],
-    rejected: consuming RejectedLines, counters: SharedCounters, now: Int64
+    rejected: consuming RejectedEvents, counters: SharedCounters, now: Int64
   ) {
     precondition(impressions.count == options.partitions && actions.count == options.partitions)
     self.options = options
@@ -83,7 +83,8 @@ struct IngestWriter: ~Copyable {
     }
     (newImpressions, newActions) = (0, 0)
     for (request, outcome) in zip(waiting, outcomes) {
-      let left = rejected.append(request.batch.refused, arrival: request.arrival)
+      let refused = request.batch.refused.map { RejectedEvent($0.fault, text: $0.text) }
+      let left = rejected.append(refused, arrival: request.arrival)
       counters.update { counters in
         if case .taken(_, let repeated) = outcome { counters.repeated += UInt64(repeated) }
         for line in request.batch.refused { counters.refused[line.fault.reason.code, default: 0] += 1 }

@@ -8,6 +8,8 @@ struct InputReader {
   let input: JoinInput
   private let streams: any JoinerStreams
   private var source: (any RecordSource)?
+  /// A source whose end is not known yet.
+  private var opening: (any RecordSource)?
   private var committed: (processed: Position, safe: Position)?
   /// The end of the stream when this process began to read it; nil until it is known.
   private(set) var endAtStart: Position?
@@ -29,9 +31,9 @@ struct InputReader {
     guard source == nil else { return }
     do throws(StreamError) {
       // A source counts as open when its end is known: a restart waits for that place to be passed.
-      var opened = try streams.source(input, from: position)
-      endAtStart = try opened?.end()
-      source = opened
+      if opening == nil { opening = try streams.source(input, from: position) }
+      endAtStart = try opening?.end()
+      (source, opening) = (opening, nil)
     } catch {
       throw .stream(name: input.description, error)
     }

@@ -37,6 +37,10 @@ public struct JoinerOptions: Equatable, Sendable {
   ///
   /// Default 1 GiB: some 20 million pending impressions. A known id takes about 40 bytes of it wherever its impression is.
   public var memory = 1 << 30
+  /// The most bytes of records that are refused and set aside in the state directory.
+  ///
+  /// Default 64 MiB.
+  public var rejectedBytes = 64 << 20
 
   /// Options from what has no default.
   public init(rules: JoinRules, stateDirectory: String) {
@@ -85,6 +89,11 @@ public final class Joiner {
   private var lastCheckpoint: Int64
   private var lastHouseKeeping: Int64 = 0
   private var lastReport: Int64 = 0
+  private var rejected: RejectedEvents
+  /// How many records this process refused for what.
+  private(set) var refused: [String: UInt64] = [:]
+  /// How many of them found no room where they are set aside.
+  private(set) var notSetAside = 0
 
   /// Opens the state directory and the outputs, and goes on where the last checkpoint and the outputs are.
   public init(_ options: JoinerOptions, streams: any JoinerStreams) throws(JoinerError) {
@@ -95,6 +104,8 @@ public final class Joiner {
       try Files.makeDirectory(options.stateDirectory)
       lock = try FileLock(path: "\(options.stateDirectory)/joiner.lock")
       content = Files.exists(path) ? try Files.read(path) : nil
+      rejected = try RejectedEvents(
+        path: "\(options.stateDirectory)/\(RejectedEvents.fileName)", limit: options.rejectedBytes)
     } catch {
       throw .file(error)
     }
@@ -241,24 +252,23 @@ public final class Joiner {
     {
       count += 1
       var reader = record.reader
-      if let event = Joiner.event(&reader) {
-        core.take(event, from: input, at: record.position)
-      } else {
+      do throws(JoinedRecordFault) {
+        core.take(try JoinedRecordFault.event(&reader), from: input, at: record.position)
+      } catch {
         core.skip(from: input, at: record.position)
+        refuse(record, of: input, error)
       }
     }
     return count
   }
 
-  /// The event in a record, nil when it is none: ingest checks events, so that is rare, and counted.
-  private static func event(_ reader: inout ByteReader) -> Event? {
-    do throws(DecodeError) {
-      let event = try Event(decoding: &reader)
-      try reader.expectEnd()
-      return event
-    } catch {
-      return nil
-    }
+  /// Counts a record that is refused and sets it aside.
+  private func refuse(_ record: StreamRecord, of input: JoinInput, _ fault: JoinedRecordFault) {
+    refused[fault.code, default: 0] += 1
+    let event = RejectedEvent(
+      place: .record(stream: input.stream.rawValue, partition: input.partition, position: record.position),
+      code: fault.code, reason: fault.description, text: fault.head(of: record))
+    notSetAside += rejected.append([event], arrival: Clocks.wall())
   }
 
   /// Appends what the core made to the outputs; goes on where it stopped when it threw.

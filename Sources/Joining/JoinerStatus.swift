@@ -57,6 +57,10 @@ public struct JoinerStatus: Equatable, Sendable, Codable {
   public var checkpointBytes: Int
   /// What the features that are computed from the stream have seen; nil without such features.
   public var features: StreamFeatureCounters?
+  /// How many records this process refused for what, by a short code.
+  public var refused: [String: UInt64]
+  /// How many of them found no room where they are set aside.
+  public var notSetAside: Int
   /// What the joiner waits for, in words; nil when it waits for nothing but new events.
   public var waitsFor: String?
 }
@@ -87,7 +91,7 @@ extension Joiner {
       },
       checkpointSeconds: Double(checkpointNanoseconds) / 1e9, checkpointBytes: checkpointBytes,
       features: core.features?.counters,
-      waitsFor: trouble ?? whatItWaitsFor(inputStates))
+      refused: refused, notSetAside: notSetAside, waitsFor: trouble ?? whatItWaitsFor(inputStates))
   }
 
   private func whatItWaitsFor(_ states: [JoinerStatus.Input]) -> String? {

@@ -20,8 +20,13 @@ public final class KafkaCarrier: StreamCarrier {
   /// unchecked because: it is used under the lock of `questions` alone.
   private final class Box: @unchecked Sendable {
     let client: KafkaClient
+    /// What the last question failed with, and until when no other one is asked.
+    var failure: (error: StreamError, until: Int64)?
     init(_ client: KafkaClient) { self.client = client }
   }
+
+  /// How long a question that failed stands for those that follow: who asks many times a second must not wait each time.
+  private static let pauseNanoseconds: Int64 = 1_000_000_000
 
   /// A stream on a topic.
   /// - Parameters:
@@ -66,7 +71,15 @@ public final class KafkaCarrier: StreamCarrier {
         box = Box(try KafkaClient.consumer(topic, partition: partition))
         boxes[partition] = box
       }
-      return try box.client.watermarks().map { Position(low: $0.high) }
+      if let failure = box.failure, Clocks.monotonic() < failure.until { throw failure.error }
+      do throws(StreamError) {
+        let end = try box.client.end()
+        box.failure = nil
+        return end.map { Position(low: $0) }
+      } catch {
+        box.failure = (error, Clocks.monotonic() + Self.pauseNanoseconds)
+        throw error
+      }
     }
   }
 

@@ -32,10 +32,11 @@ struct KafkaTopic: Sendable {
   static let reserved: Set<String> = [
     "acks", "request.required.acks", "auto.offset.reset", "bootstrap.servers", "delivery.timeout.ms",
     "enable.auto.commit", "enable.auto.offset.store", "enable.idempotence", "enable.partition.eof", "group.id",
-    "max.in.flight",
-    "max.in.flight.requests.per.connection", "message.timeout.ms", "metadata.broker.list", "retries",
-    "message.send.max.retries", "transactional.id",
+    "message.timeout.ms", "metadata.broker.list", "retries", "message.send.max.retries", "transactional.id",
   ]
+
+  /// What holds unless the file says otherwise: a broker that is back is found again within two seconds, not ten.
+  static let defaults = ["reconnect.backoff.max.ms": "2000"]
 }
 
 /// What a producer's delivery reports said; librdkafka calls back within our own calls, on our thread.
@@ -95,7 +96,8 @@ final class KafkaDeliveries {
     self.topic = topic
     self.partition = Int32(clamping: partition)
     deliveries = KafkaDeliveries()
-    let all = try topic.properties().merging(settings) { $1 }.merging(["bootstrap.servers": topic.brokers]) { $1 }
+    let all = try KafkaTopic.defaults.merging(topic.properties()) { $1 }.merging(settings) { $1 }
+      .merging(["bootstrap.servers": topic.brokers]) { $1 }
     guard let conf = unsafe rd_kafka_conf_new() else { throw .server(stream: topic.place, problem: "out of memory") }
     var text = [CChar](repeating: 0, count: 512)
     for (name, value) in all.sorted(by: { $0.key < $1.key }) {
@@ -159,12 +161,39 @@ final class KafkaDeliveries {
   /// The offset of the oldest record that is kept, and the one the next record will have; nil while nobody has made the
   /// partition.
   func watermarks() throws(StreamError) -> (low: UInt64, high: UInt64)? {
-    var low: Int64 = 0
-    var high: Int64 = 0
-    let code = unsafe rd_kafka_query_watermark_offsets(
-      handle, topic.name, partition, &low, &high, Self.questionMilliseconds)
+    guard let low = try offset(Int64(RD_KAFKA_OFFSET_BEGINNING)), let high = try offset(Int64(RD_KAFKA_OFFSET_END))
+    else {
+      return nil
+    }
+    return (low, high)
+  }
+
+  /// The offset that the next record will have; nil while nobody has made the partition.
+  func end() throws(StreamError) -> UInt64? { try offset(Int64(RD_KAFKA_OFFSET_END)) }
+
+  /// What a logical offset stands for now, by the partition's leader.
+  ///
+  /// librdkafka's call for this very question waits, once the question is under way, for as long as a request lives:
+  /// three minutes while the leader is away, whatever time it was given. The one for times keeps to it, and in the
+  /// protocol the logical offsets are times.
+  private func offset(_ logical: Int64) throws(StreamError) -> UInt64? {
+    guard let list = unsafe rd_kafka_topic_partition_list_new(1) else {
+      throw .unavailable(server: topic.place, problem: "out of memory")
+    }
+    defer { unsafe rd_kafka_topic_partition_list_destroy(list) }
+    guard let entry = unsafe rd_kafka_topic_partition_list_add(list, topic.name, partition) else {
+      throw .unavailable(server: topic.place, problem: "out of memory")
+    }
+    unsafe entry.pointee.offset = logical
+    var code = unsafe rd_kafka_offsets_for_times(handle, list, Self.questionMilliseconds)
+    if code == RD_KAFKA_RESP_ERR_NO_ERROR { code = unsafe entry.pointee.err }
     switch code {
-    case RD_KAFKA_RESP_ERR_NO_ERROR: return (UInt64(max(0, low)), UInt64(max(0, high)))
+    case RD_KAFKA_RESP_ERR_NO_ERROR:
+      // An answer that did not come in time leaves the question where it was.
+      guard let offset = unsafe UInt64(exactly: entry.pointee.offset) else {
+        throw error(RD_KAFKA_RESP_ERR__TIMED_OUT)
+      }
+      return offset
     case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION, RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC,
       RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
       return nil

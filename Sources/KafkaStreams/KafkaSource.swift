@@ -19,7 +19,8 @@ internal import Streams
   private(set) var generation: UInt64 = 0
   /// The offset that must come next; nil at the beginning, where the oldest record that is kept is the first.
   private var expected: UInt64?
-  private var hasBegun = false
+  /// Whether the brokers said that there is no record at the offset asked for: it must be known why before more can come.
+  private var isLost = false
 
   init(
     _ topic: KafkaTopic, partition: Int, consumer: String, from position: Position, directory: String
@@ -48,6 +49,7 @@ internal import Streams
 
   /// The next record that counts, of those that come within a time.
   func next(waiting milliseconds: Int32) throws(StreamError) -> StreamRecord? {
+    if isLost { try findPlace() }
     while let message = unsafe rd_kafka_consumer_poll(client.handle, milliseconds) {
       defer { unsafe rd_kafka_message_destroy(message) }
       let code = unsafe message.pointee.err
@@ -63,7 +65,20 @@ internal import Streams
   private func handle(_ code: rd_kafka_resp_err_t) throws(StreamError) {
     switch code {
     case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET, RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE:
-      guard let (low, high) = try client.watermarks() else { throw client.error(code) }
+      isLost = true
+      try findPlace()
+    default: throw client.error(code)
+    }
+  }
+
+  /// Goes on at the first record wanted, when that is there; to be called again when the brokers cannot be asked.
+  private func findPlace() throws(StreamError) {
+    if position == .start {
+      assign(Int64(RD_KAFKA_OFFSET_BEGINNING))
+    } else {
+      guard let (low, high) = try client.watermarks() else {
+        throw client.error(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+      }
       if position.low > high {
         throw .server(
           stream: client.name,
@@ -74,8 +89,8 @@ internal import Streams
       }
       // Only the record before the first one wanted is gone.
       assign(Int64(clamping: position.low))
-    default: throw client.error(code)
     }
+    isLost = false
   }
 
   /// The record of a message; nil for one that is there for its generation only, or that came too late.
@@ -112,7 +127,7 @@ internal import Streams
   /// As of the last answer to a fetch, some hundredths of a second ago; the brokers are asked before there was one.
   func end() throws(StreamError) -> Position {
     if let end = client.fetchedEnd { return Position(low: end) }
-    return Position(low: try client.watermarks()?.high ?? 0)
+    return Position(low: try client.end() ?? 0)
   }
 
   func commit(processed: Position, safe: Position) throws(StreamError) {

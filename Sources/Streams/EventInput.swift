@@ -17,6 +17,9 @@ public struct EventInput: ~Copyable {
   public private(set) var faults: [EventFault] = []
   /// How many lines were refused for what, by `EventFault.Reason.code`.
   public private(set) var faultsByCode: [String: Int] = [:]
+  /// How many refused lines found no room where they are set aside.
+  public private(set) var notSetAside = 0
+  private var rejected: RejectedEvents?
   private var lines: LineReader
   private var parser: EventParser
 
@@ -83,6 +86,7 @@ public struct EventInput: ~Copyable {
       throw .file(error)
     }
     self.dataset = dataset
+    rejected = nil
     self.imported = imported
     latenessMilliseconds = dataset?.latenessMilliseconds ?? Self.unknownLateness
     parser = EventParser(schema: schema, options: options)
@@ -96,13 +100,15 @@ public struct EventInput: ~Copyable {
       switch outcome {
       case .end: return nil
       case .oversized(let bytes):
-        note(EventFault(line: lines.number, reason: .oversized(bytes: bytes, limit: parser.options.lineByteLimit)))
+        note(
+          EventFault(line: lines.number, reason: .oversized(bytes: bytes, limit: parser.options.lineByteLimit)),
+          lines.oversizedHead)
       case .line:
         if lines.isBlank { continue }
         do throws(EventFault) {
           return try parser.parse(lines.line, line: lines.number)
         } catch {
-          note(error)
+          note(error, unsafe lines.line.withUnsafeBytes { unsafe Array($0.prefix(RejectedEvent.textLimit)) })
         }
       }
     }
@@ -113,7 +119,17 @@ public struct EventInput: ~Copyable {
     lines.buffer.fileBytes == 0 ? 1 : Double(lines.buffer.consumed) / Double(lines.buffer.fileBytes)
   }
 
-  private mutating func note(_ fault: EventFault) {
+  /// Has lines that are refused from now on set aside in a file, which begins anew and has at most `limit` bytes.
+  public mutating func setAside(in path: String, limit: Int) throws(StreamError) {
+    do throws(FileError) {
+      rejected = try RejectedEvents(path: path, limit: limit, isNew: true)
+    } catch {
+      throw .file(error)
+    }
+  }
+
+  private mutating func note(_ fault: EventFault, _ text: [UInt8]) {
+    notSetAside += rejected?.append([RejectedEvent(fault, text: text)], arrival: Clocks.wall()) ?? 0
     faultCount += 1
     faultsByCode[fault.reason.code, default: 0] += 1
     if faults.count < 100 { faults.append(fault) }

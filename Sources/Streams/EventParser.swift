@@ -194,19 +194,21 @@ public struct EventParser: ~Copyable {
     }
     guard object.count > 0 else { return [] }
     var values = [Float](repeating: .nan, count: taskNames.names.count)
+    var seen: UInt64 = 0  // at most 64 tasks
     var next = at + 1
     for expected in 0..<object.count {
       let key = json[next]
       guard let task = taskNames.index(of: key, in: json, expecting: expected) else {
         throw .unknownTask(json.string(of: key), known: taskNames.names)
       }
+      guard seen & 1 << UInt64(task) == 0 else { throw .repeated(field: taskNames.names[task]) }
+      seen |= 1 << UInt64(task)
       let value = json[next + 1]
       guard value.kind == .null || value.number != nil else {
         throw .wrongType(field: taskNames.names[task], found: value.kind.words, expected: "a probability")
       }
       if let number = value.number {
         guard (0...1).contains(number) else { throw .notAProbability(task: taskNames.names[task], value: number) }
-        guard values[task].isNaN else { throw .repeated(field: taskNames.names[task]) }
         values[task] = Float(number)
       }
       next = value.end

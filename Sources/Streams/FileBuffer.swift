@@ -104,6 +104,8 @@ struct LineReader: ~Copyable {
   private let limit: Int
   private var lineBytes = 0
   private var toConsume = 0
+  /// The first bytes of the newest line that was longer than the limit.
+  private(set) var oversizedHead: [UInt8] = []
 
   init(path: String, limit: Int) throws(FileError) {
     buffer = try FileBuffer(path: path, skippingMark: true)
@@ -137,13 +139,21 @@ struct LineReader: ~Copyable {
     number += 1
     toConsume = end + newline
     let bytes = end > 0 && buffer[end - 1] == 0x0D ? end - 1 : end
-    guard bytes <= limit else { return .oversized(bytes: bytes) }
+    guard bytes <= limit else {
+      keepHead()
+      return .oversized(bytes: bytes)
+    }
     lineBytes = bytes
     return .line
   }
 
+  private mutating func keepHead() {
+    oversizedHead = unsafe buffer.unread.withUnsafeBytes { unsafe Array($0.prefix(RejectedEvent.textLimit)) }
+  }
+
   private mutating func skip() throws(FileError) -> Outcome {
     number += 1
+    keepHead()
     var skipped = 0
     while true {
       if let end = buffer.newline(from: 0) {

@@ -88,6 +88,22 @@ import Testing
       try FileManager.default.attributesOfItem(atPath: scratch.path + "/rejected.jsonl")[.size] as? Int ?? .max <= 4096)
   }
 
+  @Test func `a byte order mark, line ends of all kinds and a last line without one are taken, and gzip is refused`()
+    throws
+  {
+    let scratch = try Scratch()
+    let server = try startIngest(scratch)
+    defer { server.stop() }
+    let now = Clocks.wall()
+    let body =
+      "\u{FEFF}\(impression(1, time: now))\r\n\r\n \t\n\(impression(2, time: now))\n\u{FEFF}\(impression(3, time: now))\n"
+      + action(1, time: now)
+    let answer = try post(body, to: server.port)
+    #expect(answer.body.hasPrefix(#"{"accepted":3,"repeated":0,"refused":1,"errors":[{"line":5,"code":"not_json","#))
+    let packed = try post("\u{1F}\u{8B}", to: server.port)
+    #expect(packed.status == 400 && packed.body.hasPrefix(#"{"accepted":0,"repeated":0,"refused":1,"#))
+  }
+
   @Test func `limits have a status each, and what is refused for now says when to come again`() throws {
     let scratch = try Scratch()
     let isBehind = Atomic(false)

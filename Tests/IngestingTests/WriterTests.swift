@@ -45,7 +45,7 @@ import Testing
     let (impressions, actions) = (Sink(), Sink())
     var writer = IngestWriter(
       options, impressions: [impressions], actions: [actions],
-      rejected: try RejectedLines(path: scratch.path + "/rejected", limit: 0), counters: SharedCounters(), now: 0)
+      rejected: try RejectedEvents(path: scratch.path + "/rejected", limit: 0), counters: SharedCounters(), now: 0)
     var parser = BatchParser(options)
     let wall: Milliseconds = 1_700_000_000_000
     try writer.tick(now: 0)

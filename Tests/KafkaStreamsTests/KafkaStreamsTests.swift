@@ -35,14 +35,22 @@ private func texts(
 @Suite("Kafka, on librdkafka's mock cluster", .serialized) struct KafkaStreamsTests {
   private let root = "/tmp/guira-kafka-\(getpid())-\(UInt32.random(in: 0 ... .max))"
 
-  private func carrier(_ cluster: MockCluster, root: String? = nil) -> KafkaCarrier {
-    KafkaCarrier(brokers: cluster.brokers, topic: "actions", root: root ?? self.root, stream: "actions")
+  private func carrier(_ cluster: MockCluster, root: String? = nil, properties: String? = nil) -> KafkaCarrier {
+    KafkaCarrier(
+      brokers: cluster.brokers, topic: "actions", propertiesFile: properties, root: root ?? self.root, stream: "actions"
+    )
   }
 
   private func cluster(partitions: Int = 2) throws -> MockCluster {
     let cluster = try MockCluster()
     cluster.create("actions", partitions: partitions)
     return cluster
+  }
+
+  /// Ends waiting after a while.
+  private func patience() -> @Sendable () -> Bool {
+    let deadline = Clocks.monotonic() + 40_000_000_000
+    return { Clocks.monotonic() > deadline }
   }
 
   private func cleanUp() { try? FileManager.default.removeItem(atPath: root) }
@@ -97,21 +105,53 @@ private func texts(
   @Test func `errors that brokers answer with lose and repeat nothing`() throws {
     defer { cleanUp() }
     let cluster = try cluster()
-    var sink = try carrier(cluster).sink(partition: 0)
+    let carrier = carrier(cluster, properties: try MockCluster.oneRequestAtATime(in: root))
+    cluster.inject([.timedOut, .notLeader], into: .metadata)
+    cluster.inject([.loading, .timedOut], into: .producerID)
+    cluster.inject([.notLeader, .timedOut], into: .offsets)
+    var sink: any RecordSink = try PatientSink.opened(shouldStop: patience()) { () throws(StreamError) in
+      try carrier.sink(partition: 0)
+    }
     var expected: [String] = []
     for round in 0..<6 {
       cluster.inject([.notLeader, .timedOut, .notEnoughReplicas, .notLeader], into: .produce)
       let batch = (0..<100).map { "\(round).\($0)" }
       expected += batch
       try append(batch, to: &sink)
-      var patient = PatientSink(sink, shouldStop: { false })
-      try patient.sync()
+      try sink.sync()
     }
-    let end = try #require(try carrier(cluster).end(partition: 0))
-    #expect(sink.synced <= end)
+    let end = try #require(try carrier.end(partition: 0))
+    #expect(sink.synced == end)
     cluster.inject([.notLeader, .timedOut, .unknownPartition, .notLeader], into: .fetch)
-    var source = try #require(try carrier(cluster).source(partition: 0, consumer: "x", from: .start))
+    var source = try #require(try carrier.source(partition: 0, consumer: "x", from: .start))
     #expect(try texts(&source, upTo: end) == expected)
+  }
+
+  @Test func `a question to a leader that is away ends in time, and is not asked again at once`() throws {
+    defer { cleanUp() }
+    let cluster = try cluster()
+    cluster.lead("actions", 0, by: 1)
+    let carrier = carrier(cluster)
+    var sink = try carrier.sink(partition: 0)
+    try append(["a"], to: &sink)
+    try sink.sync()
+    #expect(try carrier.end(partition: 0) == Position(low: 2))
+    cluster.set(1, up: false)
+    let begun = Clocks.monotonic()
+    let error = #expect(throws: StreamError.self) { try carrier.end(partition: 0) }
+    #expect(error?.isForNow == true)
+    #expect(Clocks.monotonic() - begun < 10_000_000_000)
+    let again = Clocks.monotonic()
+    #expect(throws: StreamError.self) { try carrier.end(partition: 0) }
+    #expect(Clocks.monotonic() - again < 500_000_000)
+    cluster.set(1, up: true)
+    let deadline = Clocks.monotonic() + 20_000_000_000
+    var end: Position?
+    while end == nil, Clocks.monotonic() < deadline {
+      end = try? carrier.end(partition: 0)
+      usleep(1000)
+    }
+    #expect(end == Position(low: 2))
   }
 
   @Test func `while the brokers are away a writer waits, and all it was given arrives once`() throws {
@@ -126,7 +166,7 @@ private func texts(
     #expect(error?.isForNow == true)
     #expect(sink.synced < sink.end)
     for broker in 1...3 { cluster.set(broker, up: true) }
-    var patient = PatientSink(sink, shouldStop: { false })
+    var patient = PatientSink(sink, shouldStop: patience())
     try patient.sync()
     let end = try #require(try carrier(cluster).end(partition: 0))
     var source = try #require(try carrier(cluster).source(partition: 0, consumer: "x", from: .start))
@@ -142,10 +182,10 @@ private func texts(
     var found: [String] = []
     for round in 0..<4 {
       let leader = 1 + round % 3
-      try append((0..<50).map { "\(round).\($0)" }, to: &sink)
       cluster.set(leader, up: false)
+      try append((0..<50).map { "\(round).\($0)" }, to: &sink)
       cluster.lead("actions", 0, by: 1 + (round + 1) % 3)
-      var patient = PatientSink(sink, shouldStop: { false })
+      var patient = PatientSink(sink, shouldStop: patience())
       try patient.sync()
       found += try texts(&source, upTo: sink.synced)
       cluster.set(leader, up: true)
@@ -216,6 +256,8 @@ private func texts(
       try sink.sync()
     }
     var source = try #require(try carrier.source(partition: 0, consumer: "x", from: Position(low: 2)))
+    // Why there is nothing at its offset cannot be asked at first.
+    cluster.inject([.timedOut, .timedOut, .timedOut, .timedOut, .timedOut], into: .offsets)
     var refusal: StreamError?
     let deadline = Clocks.monotonic() + 20_000_000_000
     while refusal == nil, Clocks.monotonic() < deadline {

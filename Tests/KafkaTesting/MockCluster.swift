@@ -1,11 +1,14 @@
 // The mock of a Kafka cluster that librdkafka brings along: brokers in this process that speak the protocol on loopback.
-// It models idempotent producers, injected errors and broker loss; not transactions, and it keeps 5 MiB of a partition.
+// It models injected errors and broker loss; not transactions, and it keeps 5 MiB of a partition. It gives producers ids,
+// but looks at no sequence numbers: a record that is sent again because an answer was lost is there twice, and one that
+// overtakes another which was refused stays before it. Brokers see to both. So a test that injects errors into produce
+// requests lets one be under way at a time (`oneRequestAtATime`), and takes brokers away while none is.
 
 import Base
 internal import CRdKafka
 
 /// Which kind of request an injected error answers, as the protocol numbers them.
-public enum KafkaRequest: Int16, Sendable {
+public enum KafkaRequest: Int16, CaseIterable, Sendable {
   /// Appending records.
   case produce = 0
   /// Reading records.
@@ -14,6 +17,8 @@ public enum KafkaRequest: Int16, Sendable {
   case offsets = 2
   /// Asking who leads a partition.
   case metadata = 3
+  /// Asking for a producer's id.
+  case producerID = 22
 }
 
 /// Some brokers.
@@ -34,12 +39,16 @@ public final class MockCluster: @unchecked Sendable {
     /// The broker has no such partition, yet.
     case unknownPartition
 
+    /// The broker is still loading what it must know.
+    case loading
+
     fileprivate var code: rd_kafka_resp_err_t {
       switch self {
       case .notLeader: RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION
       case .notEnoughReplicas: RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND
       case .timedOut: RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT
       case .unknownPartition: RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
+      case .loading: RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS
       }
     }
   }
@@ -58,6 +67,14 @@ public final class MockCluster: @unchecked Sendable {
   }
 
   deinit { rd_kafka_destroy(handle) }
+
+  /// Writes the settings of a producer that has one request under way at a time; gives the file's path.
+  public static func oneRequestAtATime(in directory: String) throws -> String {
+    let path = "\(directory)/kafka.properties"
+    try Files.makeDirectory(directory)
+    try Files.replace(path, with: Array("max.in.flight=1\n".utf8))
+    return path
+  }
 
   /// `host:port` of the brokers, with commas between.
   public var brokers: String { String(cString: rd_kafka_mock_cluster_bootstraps(cluster)) }
@@ -85,5 +102,10 @@ public final class MockCluster: @unchecked Sendable {
   public func inject(_ troubles: [Trouble], into request: KafkaRequest) {
     let codes = troubles.map(\.code)
     rd_kafka_mock_push_request_errors_array(cluster, request.rawValue, codes.count, codes)
+  }
+
+  /// Takes back the errors that no request has met yet.
+  public func clearErrors() {
+    for request in KafkaRequest.allCases { rd_kafka_mock_clear_request_errors(cluster, request.rawValue) }
   }
 }

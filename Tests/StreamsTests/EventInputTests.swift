@@ -43,6 +43,37 @@ import Testing
     #expect(fraction == 1)
   }
 
+  @Test func `refused lines are set aside with line and reason, up to a limit, and the rest goes on`() throws {
+    let directory = try TemporaryDirectory()
+    let fine = { (id: Int) in #"{"type":"action","impression":\#(id),"action":"click","time":1700000000000}"# }
+    let lines: [[UInt8]] = [
+      [0xEF, 0xBB, 0xBF] + Array(fine(1).utf8), Array((fine(2) + "\r").utf8), [], Array(" \t".utf8), [0x0D],
+      Array(#"{"type":"action","impression":"\#(String(repeating: "x", count: 3 << 20))"}"#.utf8),
+      [0x7B, 0x22, 0xFF, 0x22, 0x7D], [0x1F, 0x8B, 0x08, 0x00],
+      Array(
+        (#"{"type":"impression","id":1,"time":1700000000000,"features":"# + String(repeating: "[", count: 5000)).utf8),
+      Array(#"{"type":"impression","id":1,"time":17000000000000000000000}"#.utf8),
+      Array(#"{"type":"impression","id":1,"id":2,"time":1700000000000}"#.utf8), Array(fine(3).utf8),
+    ]
+    let path = "\(directory.path)/a.jsonl"
+    try Files.replace(path, with: Array(lines.joined(separator: [0x0A])))
+    let aside = "\(directory.path)/aside.jsonl"
+    for limit in [1 << 20, 1000] {
+      var input = try EventInput.open(path: path, schema: .synthetic, importInto: directory.path)
+      try input.setAside(in: aside, limit: limit)
+      #expect(try read(&input).count == 3)
+      let (codes, count, left) = (input.faultsByCode, input.faultCount, input.notSetAside)
+      #expect(codes == ["oversized": 1, "not_utf8": 2, "not_json": 2, "unknown_field": 1])
+      let kept = try Files.read(aside).split(separator: 0x0A).map { String(decoding: $0, as: UTF8.self) }
+      #expect(kept.count == count - left)
+      #expect((left > 0) == (limit == 1000))
+      #expect(try Files.read(aside).count <= limit)
+      if left > 0 { continue }
+      #expect(kept[0].contains(#""line":6,"code":"oversized""#) && kept[0].utf8.count < 5000)
+      #expect(kept[5].contains(#""line":11,"code":"unknown_field","reason":"'id' is there twice","text":"{\"type\":"#))
+    }
+  }
+
   @Test func `a dataset must fit the configuration, and all that does not is said at once`() throws {
     let directory = try TemporaryDirectory()
     var options = TrafficOptions()

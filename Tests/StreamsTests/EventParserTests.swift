@@ -155,6 +155,10 @@ import Testing
     ),
     (#"{"type":"impression","id":1,"id":2}"#, "line 7: 'id' is there twice"),
     (
+      #"{"type":"impression","id":1,"time":1700000000000,"prediction":{"is_like":0.5,"is_like":null}}"#,
+      "line 7: 'is_like' is there twice"
+    ),
+    (
       #"{"type":"impression","id":1,"time":1700000000000,"user":3}"#,
       "line 7: an event has no field 'user'; has type, id, time, features, prediction, impression, action"
     ),

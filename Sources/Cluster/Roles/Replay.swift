@@ -98,6 +98,7 @@ final class ReplaySession {
   func play(events: String, mapping: ImportMapping?, speed: ReplaySpeed, predictedShare: Double) throws {
     let schema = configuration.eventSchema
     var input = try EventInput.open(path: events, schema: schema, importInto: paths.root, mapping: mapping)
+    try input.setAside(in: rejectedPath, limit: configuration.ingest.rejectedBytes)
     var options = ReplayOptions()
     options.speed = speed
     options.predictedShare = predictedShare
@@ -126,6 +127,9 @@ final class ReplaySession {
         status.counters[StatusKey.impressionsPerSecond] = board.rate("impressions", Double(progress.impressions))
         status.counters[StatusKey.predictionsPerSecond] = board.rate("answered", Double(progress.answered))
         status.counters["fraction"] = input.fraction
+        status.counters["refusedEvents"] = Double(input.faultCount)
+        status.counters["notSetAside"] = Double(input.notSetAside)
+        for (code, count) in input.faultsByCode { status.counters["refused_\(code)"] = Double(count) }
         if let vectors {
           status.counters["userVectors"] = Double(vectors.filled)
           status.counters["userVectorsMissing"] = Double(vectors.missing)
@@ -136,12 +140,16 @@ final class ReplaySession {
     if progress.wasCancelled { throw StateError("the replay was interrupted") }
   }
 
+  private var rejectedPath: String { "\(paths.directory(RoleInstance(.player)))/\(RejectedEvents.fileName)" }
+
   /// Lines that could not be read are left out; how many, and why the first ones.
   private func tellFaults(of input: borrowing EventInput) {
     guard input.faultCount > 0 else { return }
     let reasons = input.faultsByCode.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
     var text = "\(input.faultCount) lines of the events were refused: \(reasons.joined(separator: ", "))\n"
     for fault in input.faults.prefix(5) { text += "  \(fault)\n" }
+    text += "they are set aside in \(rejectedPath)"
+    text += input.notSetAside > 0 ? ", but for \(input.notSetAside) that found no room\n" : "\n"
     FileHandle.standardError.write(Data(text.utf8))
   }
 
@@ -181,6 +189,10 @@ final class ReplaySession {
     let joiner = ClusterStatus.read(paths, configuration)[RoleInstance(.joiner)]
     guard let joiner, (joiner.counters["pendingImpressions"] ?? 1) == 0, (joiner.counters["unread"] ?? 1) == 0 else {
       return "the joiner holds impressions that are not closed"
+    }
+    // What it said before it had read all this knows of fewer.
+    guard Int(joiner.counters[StatusKey.impressions] ?? 0) >= progress.impressions else {
+      return "the joiner has not said yet what it made"
     }
     let emitted = UInt64(joiner.counters[StatusKey.examples] ?? 0)
     for shard in shardQuestions.indices {

@@ -30,7 +30,7 @@ extension RoleProcess {
       let impressions = try streams.sinks(.impressions, shouldStop: shouldStop, report: backlog.tell)
       let actions = try streams.sinks(.actions, shouldStop: shouldStop, report: backlog.tell)
       return IngestSinks(
-        impressions: impressions, actions: actions, rejectedPath: "\(directory)/rejected.jsonl",
+        impressions: impressions, actions: actions, rejectedPath: "\(directory)/\(RejectedEvents.fileName)",
         rejectedByteLimit: settings.rejectedBytes
       ) {
         // What the joiner will not ask for again; a failure is met again at the next append.
@@ -63,6 +63,7 @@ extension RoleProcess {
     report.counters["repeatedEvents"] = Double(counters.repeated)
     report.counters["refusedEvents"] = Double(counters.allRefused)
     for (name, count) in refused { report.counters[name] = Double(count) }
+    for (code, count) in counters.refused { report.counters["refused_\(code)"] = Double(count) }
     report.counters["notSetAside"] = Double(counters.notSetAside)
     report.counters["watermarkSeconds"] = Double(counters.watermark) / 1000
     return report

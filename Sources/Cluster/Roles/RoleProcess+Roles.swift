@@ -62,6 +62,7 @@ extension RoleProcess {
     options.checkpointInterval = configuration.joiner.checkpointEvery
     options.backlogLimit = UInt64(configuration.joiner.backlogBytes)
     options.memory = configuration.joiner.memory
+    options.rejectedBytes = configuration.ingest.rejectedBytes
     StopSignal.onSignal {}
     guard let joiner = try openJoiner(options, board) else { return }
     try joiner.run(until: { StopSignal.wasSent }) { status in
@@ -80,6 +81,9 @@ extension RoleProcess {
       report.counters["lateActions"] = Double(status.counters.lateActions)
       report.counters["duplicates"] = Double(
         status.counters.duplicateImpressions + status.counters.duplicateActions)
+      report.counters["malformedRecords"] = Double(status.counters.malformed)
+      report.counters["notSetAside"] = Double(status.notSetAside)
+      for (code, count) in status.refused { report.counters["refused_\(code)"] = Double(count) }
       report.counters["unfilledImpressions"] = Double(status.counters.unfilledImpressions)
       report.counters["expiredActions"] = Double(status.counters.expiredActions)
       if let features = status.features {
