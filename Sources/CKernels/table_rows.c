@@ -5,16 +5,6 @@
 #include "CKernels.h"
 #include "clones.h"
 
-void guira_group_rows(const uint32_t *rows, size_t count, uint32_t end, uint32_t *out) {
-  enum { GROUPS = 4096 };
-  uint32_t starts[GROUPS + 1] = {0};
-  uint32_t shift = 0;
-  while (end >> shift >= GROUPS) shift++;
-  for (size_t i = 0; i < count; i++) starts[(rows[i] >> shift) + 1]++;
-  for (size_t group = 0; group < GROUPS; group++) starts[group + 1] += starts[group];
-  for (size_t i = 0; i < count; i++) out[starts[rows[i] >> shift]++] = rows[i];
-}
-
 GUIRA_CLONES
 void guira_check_gradients(const float *gradients, size_t count, size_t width, uint8_t *good) {
   for (size_t row = 0; row < count; row++) {

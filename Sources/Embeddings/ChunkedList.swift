@@ -25,6 +25,18 @@
     return unsafe chunks[index / Self.chunkCount][index % Self.chunkCount]
   }
 
+  /// Appends the elements of a range to an array.
+  func copy(_ range: Range<Int>, to array: inout [Element]) {
+    precondition(range.lowerBound >= 0 && range.upperBound <= count, "elements \(range) of \(count)")
+    var next = range.lowerBound
+    while next < range.upperBound {
+      let (chunk, place) = next.quotientAndRemainder(dividingBy: Self.chunkCount)
+      let part = min(Self.chunkCount - place, range.upperBound - next)
+      unsafe array.append(contentsOf: UnsafeBufferPointer(start: chunks[chunk] + place, count: part))
+      next += part
+    }
+  }
+
   /// Forgets the elements; keeps the chunks a next epoch of the same size needs.
   mutating func clear() {
     let needed = (count + Self.chunkCount - 1) / Self.chunkCount

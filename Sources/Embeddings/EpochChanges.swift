@@ -22,12 +22,12 @@ struct EpochChanges: ~Copyable {
   var saved: SavedRows
   private var nextTouched = 0
   private var nextLogged = 0
-  /// The frozen rows to be taken next, in groups that lie in the same pages: a large table's rows are in more pages than
-  /// the processor remembers the places of.
+  /// The frozen rows to be taken next, in the order of their addresses but for small groups, which are put in order as
+  /// they are taken: a large table's rows are in more pages than the processor remembers the places of.
   private var block: [UInt32] = []
   private var scratch: [UInt32] = []
   private var nextInBlock = 0
-  private static let blockRows = 32_768
+  private static let blockRows = 131_072
   /// True from `close` until everything frozen has been taken.
   var isPending = false
   /// The watermark when the frozen epoch was closed.
@@ -90,40 +90,52 @@ struct EpochChanges: ~Copyable {
   func peekLogged() -> LoggedChange? { nextLogged < frozenLog.count ? frozenLog[nextLogged] : nil }
   mutating func skipLogged() { nextLogged += 1 }
 
-  /// The next frozen row that has not been saved; the caller copies it before anything else happens.
-  mutating func takeRow(of rows: borrowing RowStore) -> UInt32? {
-    while nextInBlock < block.count || takeBlock(of: rows) {
-      if nextInBlock + 16 < block.count { rows.prefetchMeta(block[nextInBlock + 16]) }
-      let row = block[nextInBlock]
-      nextInBlock += 1
-      guard row < rows.end else { continue }
-      let flags = rows.flags(row)
-      let frozen = RowStore.touched(1 - parity)
-      guard flags & frozen != 0 else { continue }
-      rows.setFlags(row, flags & ~frozen)
-      if flags & RowStore.live != 0 { return row }
+  /// The next frozen rows that have not been saved, at most `limit`; the caller copies them before anything else
+  /// happens.
+  mutating func takeRows(_ limit: Int, of rows: borrowing RowStore) -> TakenRows {
+    let most = min(limit, frozenTouched.count - nextTouched + block.count - nextInBlock)
+    var taken = TakenRows(capacity: most)
+    while taken.count < most, nextInBlock < block.count || takeBlock() {
+      let part = min(most - taken.count, block.count - nextInBlock)
+      unsafe block.withUnsafeBufferPointer {
+        unsafe guira_group_rows($0.baseAddress! + nextInBlock, part, &scratch)
+      }
+      nextInBlock += part
+      taken.count = unsafe guira_take_rows(
+        rows.view, scratch, part, RowStore.touched(1 - parity), &taken.numbers, &taken.ids, &taken.seen, taken.count)
     }
-    return nil
+    return taken
   }
 
-  private mutating func takeBlock(of rows: borrowing RowStore) -> Bool {
+  private mutating func takeBlock() -> Bool {
     scratch.removeAll(keepingCapacity: true)
-    while nextTouched < frozenTouched.count, scratch.count < Self.blockRows {
-      let row = frozenTouched[nextTouched]
-      nextTouched += 1
-      // Rows beyond the end went with their slab.
-      if row < rows.end { scratch.append(row) }
-    }
+    let end = min(frozenTouched.count, nextTouched + Self.blockRows)
+    frozenTouched.copy(nextTouched..<end, to: &scratch)
+    nextTouched = end
     nextInBlock = 0
     block.removeAll(keepingCapacity: true)
     block.append(contentsOf: scratch)
-    unsafe guira_group_rows(scratch, scratch.count, rows.end, &block)
+    unsafe guira_group_rows(scratch, scratch.count, &block)
     return !block.isEmpty
   }
 
   var bytes: Int {
     (block.capacity + scratch.capacity) * 4 + touched.bytes + frozenTouched.bytes + log.bytes + frozenLog.bytes
       + saved.bytes
+  }
+}
+
+/// Frozen rows on their way out: their numbers, ids and when they were last seen.
+struct TakenRows {
+  fileprivate(set) var numbers: [UInt32]
+  fileprivate(set) var ids: [UInt64]
+  fileprivate(set) var seen: [UInt32]
+  fileprivate(set) var count = 0
+
+  fileprivate init(capacity: Int) {
+    numbers = [UInt32](repeating: 0, count: capacity)
+    ids = [UInt64](repeating: 0, count: capacity)
+    seen = [UInt32](repeating: 0, count: capacity)
   }
 }
 

@@ -2,6 +2,7 @@
 // flags, five rows to a 64-byte line. Row numbers are given out from the lowest slab with room, so high slabs run
 // empty and go. Owned by the table's thread.
 
+internal import Base
 internal import CKernels
 
 /// Rows of `floatCount` floats with stable numbers.
@@ -75,11 +76,6 @@ internal import CKernels
   @inline(__always) func flags(_ row: UInt32) -> UInt32 { unsafe guira_row_flags(view, row) }
   @inline(__always) func setFlags(_ row: UInt32, _ flags: UInt32) { unsafe guira_row_set_flags(view, row, flags) }
   @inline(__always) func isLive(_ row: UInt32) -> Bool { flags(row) & Self.live != 0 }
-  @inline(__always) func prefetchFloats(_ row: UInt32) {
-    let start = UnsafeRawPointer(unsafe floats(row))
-    for line in 0..<(floatCount + 15) / 16 { unsafe guira_prefetch(start + line * 64) }
-  }
-  @inline(__always) func prefetchMeta(_ row: UInt32) { unsafe guira_prefetch(guira_row_meta(view, row)) }
 
   /// True when a row can be had without new memory.
   var hasFreeRow: Bool { count < freshRows }
@@ -108,6 +104,17 @@ internal import CKernels
 
   func array(_ row: UInt32) -> [Float] {
     unsafe Array(UnsafeBufferPointer(start: UnsafePointer(floats(row)), count: floatCount))
+  }
+
+  /// Appends the floats of rows, one row after the other.
+  func write(_ numbers: Span<UInt32>, into writer: inout ByteWriter) {
+    writer.append(Float.self, count: numbers.count * floatCount) { out in
+      unsafe numbers.withUnsafeBufferPointer { numbers in
+        unsafe out.withUnsafeMutableBufferPointer { out in
+          unsafe guira_copy_rows(view, numbers.baseAddress, numbers.count, floatCount, out.baseAddress)
+        }
+      }
+    }
   }
 
   func setFloats(_ row: UInt32, _ values: Span<Float>) {

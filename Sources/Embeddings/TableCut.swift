@@ -46,34 +46,30 @@ extension Table {
     var room = changes.peekLogged() == nil ? limit - tombstones.count - counted.count : 0
     let savedCount = min(room, changes.saved.remaining)
     room -= savedCount
-    var numbers: [UInt32] = []
-    while numbers.count < room, let row = changes.takeRow(of: rows) { numbers.append(row) }
-    guard changes.mustWriteWatermark || tombstones.count + counted.count + savedCount + numbers.count > 0 else {
+    let taken = changes.takeRows(room, of: rows)
+    guard changes.mustWriteWatermark || tombstones.count + counted.count + savedCount + taken.count > 0 else {
       changes.isPending = false
       return false
     }
     changes.wroteWatermark()
     var header = header(watermark: changes.frozenWatermark)
-    header.rows = savedCount + numbers.count
+    header.rows = savedCount + taken.count
     header.tombstones = tombstones.count
     header.counted = counted.count
     header.write(into: &writer)
     write(tombstones, counted, into: &writer)
     for index in 0..<savedCount { writer.append(changes.saved.id(index)) }
-    for row in numbers { writer.append(rows.id(row)) }
+    writer.append(span: taken.ids.span.extracting(first: taken.count))
     for index in 0..<savedCount { writer.append(changes.saved.seen(index)) }
-    for row in numbers { writer.append(rows.seen(row)) }
+    writer.append(span: taken.seen.span.extracting(first: taken.count))
     writer.align()
     if header.hasFrequencies {
       for index in 0..<savedCount { writer.append(changes.saved.frequency(index)) }
-      for row in numbers { writer.append(rows.frequency(row)) }
+      for place in 0..<taken.count { writer.append(rows.frequency(taken.numbers[place])) }
       writer.align()
     }
     for index in 0..<savedCount { writer.append(span: changes.saved.floats(index)) }
-    for place in numbers.indices {
-      if place + 8 < numbers.count { rows.prefetchFloats(numbers[place + 8]) }
-      writer.append(span: rows.span(numbers[place]))
-    }
+    rows.write(taken.numbers.span.extracting(first: taken.count), into: &writer)
     writer.align()
     changes.saved.drop(savedCount)
     return true
@@ -134,7 +130,7 @@ extension Table {
       for row in numbers { writer.append(rows.frequency(row)) }
       writer.align()
     }
-    for row in numbers { writer.append(span: rows.span(row)) }
+    rows.write(numbers.span, into: &writer)
     writer.align()
     for line in lines { writer.append(raw: sketch.bytes(ofLine: line)) }
     return true

@@ -180,8 +180,14 @@ int guira_index_put(const guira_index *index, uint64_t id, uint32_t value, guira
 void guira_index_pull_apart(guira_index *index, guira_moves *moves);
 void guira_index_pull_together(guira_index *index, guira_moves *moves);
 
-// Brings row numbers below `end` into an order in which neighbours lie in the same pages.
-void guira_group_rows(const uint32_t *rows, size_t count, uint32_t end, uint32_t *out);
+// Brings row numbers into the order of 4,096 groups of neighbours.
+void guira_group_rows(const uint32_t *rows, size_t count, uint32_t *out);
+// Takes the flag `touched` from those of `count` rows that have it, and appends the live ones of them to the arrays,
+// which have `length` elements; answers how many they have then. Rows that have no memory any more are left out.
+size_t guira_take_rows(const guira_rows *rows, const uint32_t *numbers, size_t count, uint32_t touched,
+                       uint32_t *taken, uint64_t *ids, uint32_t *seen, size_t length);
+// Copies the first `width` floats of rows, one after the other.
+void guira_copy_rows(const guira_rows *rows, const uint32_t *numbers, size_t count, size_t width, float *out);
 
 // Writes 1 for every gradient row that may be applied: all finite, and small enough that their squares are.
 void guira_check_gradients(const float *gradients, size_t count, size_t width, uint8_t *good);
