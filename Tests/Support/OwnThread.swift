@@ -8,8 +8,10 @@ public import Testing
 public struct OwnThread: SuiteTrait, TestTrait, TestScoping {
   private static let executor = SerialExecutor()
 
+  /// A suite's tests too.
   public var isRecursive: Bool { true }
 
+  /// Runs a test with its tasks on that thread.
   public func provideScope(
     for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void
   ) async throws {
