@@ -67,7 +67,7 @@ let package = Package(
     module("Journal", uses: ["Base", "CKernels"]),
     tests("Journal", uses: ["Base", "Support"]),
     module("Wire", uses: ["Base", "CKernels", "CZeroMQ"]),
-    tests("Wire", uses: ["Base", "CKernels", "CZeroMQ"]),
+    tests("Wire", uses: ["Base", "CKernels", "CZeroMQ", "Support"]),
 
     module(
       "Hosting",

@@ -248,12 +248,13 @@ final class SyncChaosRun {
       for shard in shards { guard try shard.asker.shardStatus()?.isQuiet == true else { return false } }
       return true
     }
-    let held = try rowsOfShards()
-    report.rows = held.reduce(0) { $0 + $1.count }
-    var digest = DigestReply()
-    for shard in shards { digest.merge(try shard.asker.digest(halfPrecision: false)) }
     try? until("replicas equal the shards", within: 60, trains: false) {
       _ = try? sync.asker.ask(timeout: .seconds(1)) { PublishRequest(dense: true).encoded(request: $0) }
+      // Read again each time: rows of the last pushes may still expire on the shards.
+      let held = try rowsOfShards()
+      report.rows = held.reduce(0) { $0 + $1.count }
+      var digest = DigestReply()
+      for shard in shards { digest.merge(try shard.asker.digest(halfPrecision: false)) }
       report.differences = replicas.compactMap {
         watch.difference($0, rows: held, ids: feed.ids, digest: digest)
       }

@@ -53,9 +53,9 @@ import Wire
     return (written, states)
   }
 
-  private func work(_ shard: ShardFixture, _ written: inout Written) {
+  private func work(_ shard: ShardFixture, _ written: inout Written, isIdle: Bool = true) {
     shard.actions = []
-    shard.core.work(now: shard.now, into: &shard.actions)
+    shard.core.work(now: shard.now, isIdle: isIdle, into: &shard.actions)
     var place = 0
     while place < shard.actions.count {
       switch shard.actions[place] {
@@ -187,6 +187,29 @@ import Wire
     var written = Written()
     for _ in 0..<1000 where written.finished == nil { work(shard, &written) }
     #expect(written.finished?.name == "second" && shard.core.status().problem.isEmpty)
+  }
+
+  @Test func `beside requests a scan keeps to its rate, but stays ahead of what changes meanwhile`() throws {
+    let shard = shard()
+    shard.claim()
+    shard.send(ShardFixture.push(Push(to: 1, ids: Array(0..<900))))
+    shard.close()
+    shard.send(CheckpointRequest(name: "wanted").encoded(request: 9))
+    var written = Written()
+    // The clock stands still, so the rate allows nothing.
+    for _ in 0..<400 { work(shard, &written, isIdle: false) }
+    let before = written.sections.count
+    #expect(written.finished == nil && before < 10)
+    for step in 1...100 as ClosedRange<UInt64> where written.finished == nil {
+      shard.send(ShardFixture.push(Push(from: step, to: step + 1, ids: Array(0..<30))))
+      shard.core.closeEarly()
+      for _ in 0..<100 { work(shard, &written, isIdle: false) }
+    }
+    let manifest = try #require(written.finished)
+    #expect(manifest.tables.reduce(0) { $0 + $1.rows } == 900)
+    // Blocks of 30 rows against 900 that are read twice as fast; these slices of few rows are half as long again.
+    let epochs = manifest.epoch - manifest.beginEpoch
+    #expect(epochs > 3 && epochs < 35, "\(epochs) epochs")
   }
 
   @Test func `a full disk refuses pushes, says so, and goes on when there is space`() throws {

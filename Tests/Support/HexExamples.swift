@@ -1,13 +1,13 @@
-// The hex examples of docs/formats.md, for the tests that compare them with what is written.
+// The hex examples of docs/formats.md and docs/protocol.md, for the tests that compare them with what is written.
 
 import Base
 
 /// Blocks that begin with ```` ```hex NAME ````.
 public enum HexExamples {
-  /// All of docs/formats.md, by name; `sourceFile` is a file two folders below the root.
-  public static func documented(sourceFile: String) throws -> [String: String] {
+  /// All of a page below docs/, by name; `sourceFile` is a file two folders below the root.
+  public static func documented(in page: String = "formats.md", sourceFile: String) throws -> [String: String] {
     let root = sourceFile.split(separator: "/", omittingEmptySubsequences: false).dropLast(3).joined(separator: "/")
-    var document = String(decoding: try Files.read(root + "/docs/formats.md"), as: UTF8.self)[...]
+    var document = String(decoding: try Files.read("\(root)/docs/\(page)"), as: UTF8.self)[...]
     var found: [String: String] = [:]
     while let begin = document.firstRange(of: "```hex ") {
       document = document[begin.upperBound...]

@@ -1,6 +1,7 @@
 // The hex blocks in docs/protocol.md are what the encoders write, to the letter: other languages are written from them.
 
 import Base
+import Support
 import Testing
 import Wire
 
@@ -115,31 +116,9 @@ import Wire
     ]
   }
 
-  /// Lines of an offset and sixteen bytes, as in the page.
-  private static func dump(_ bytes: [UInt8]) -> String {
-    func hex(_ value: Int, _ digits: Int) -> String {
-      let text = String(value, radix: 16)
-      return String(repeating: "0", count: max(0, digits - text.count)) + text
-    }
-    return stride(from: 0, to: bytes.count, by: 16).map { begin in
-      let line = bytes[begin..<min(begin + 16, bytes.count)].map { hex(Int($0), 2) }.joined(separator: " ")
-      return "\(hex(begin, 4))  \(line)\n"
-    }.joined()
-  }
-
   @Test func `the hex examples in docs_protocol are the bytes that are written`() throws {
-    let root = #filePath.split(separator: "/", omittingEmptySubsequences: false).dropLast(3).joined(separator: "/")
-    var page = String(decoding: try Files.read(root + "/docs/protocol.md"), as: UTF8.self)[...]
-    var documented: [String: String] = [:]
-    while let begin = page.firstRange(of: "```hex ") {
-      page = page[begin.upperBound...]
-      let name = page.prefix { $0 != "\n" }
-      page = page.dropFirst(name.count + 1)
-      let end = try #require(page.firstRange(of: "```"))
-      documented[String(name)] = String(page[..<end.lowerBound])
-      page = page[end.upperBound...]
-    }
-    let written = Self.examples().mapValues { Self.dump($0.array) }
+    let documented = try HexExamples.documented(in: "protocol.md", sourceFile: #filePath)
+    let written = Self.examples().mapValues { HexExamples.dump($0.array) }
     #expect(documented.keys.sorted() == written.keys.sorted())
     for (name, bytes) in written { #expect(documented[name] == bytes, "```hex \(name)\n\(bytes)```") }
   }
