@@ -32,7 +32,7 @@ struct VersionWatch {
     guard let bytes = try? Files.read("\(directory)/store"), !bytes.isEmpty else { return }
     let now = String(decoding: bytes, as: UTF8.self)
     if store.isEmpty { store = now }
-    if store != now { problem = "sync began a new store, although its files were whole" }
+    if store != now { problem = "sync began a new store at version \(newest), although its files were whole" }
     while let bytes = try? Files.read("\(directory)/\(newest + 1).version") {
       let content = try VersionContent(decoding: ByteReader(Blob(bytes)))
       newest += 1
