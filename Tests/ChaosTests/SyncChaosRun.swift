@@ -54,8 +54,6 @@ final class SyncChaosRun {
   private struct CutOff {
     var replica: Int
     var since: Int64
-    var until: Int64
-    var wasTold = false
   }
 
   private let options: SyncChaosOptions
@@ -125,7 +123,7 @@ final class SyncChaosRun {
     let begin = Clocks.monotonic()
     var nextFault = begin
     while total < options.faults || cutOff != nil {
-      guard Clocks.monotonic() - begin < Int64(60 + 3 * options.faults) * Self.second else {
+      guard Clocks.monotonic() - begin < Int64(300 + 10 * options.faults) * Self.second else {
         throw ChaosError("the faults take too long")
       }
       let now = Clocks.monotonic()
@@ -219,25 +217,24 @@ final class SyncChaosRun {
     case .cut: proxy.send(.cut(victim, until: now + Int64.random(in: 0...600, using: &random) * 1_000_000))
     case .cutOff:
       guard cutOff == nil else { return }
-      let until = now + Int64((SyncChaosOptions.staleSeconds + 4) * 1e9)
-      proxy.send(.cut(victim, until: until))
-      cutOff = CutOff(replica: victim, since: now, until: until)
+      proxy.send(.cut(victim, until: .max))
+      cutOff = CutOff(replica: victim, since: now)
     }
     made[fault.rawValue, default: 0] += 1
   }
 
-  /// A replica that sync cannot reach must say so in time.
+  /// A replica that sync cannot reach must say so, once it has been cut off for long enough.
   private func watchCutOff(_ now: Int64) {
-    guard let story = cutOff else { return }
-    if now >= story.until {
-      if !story.wasTold { watch.note("replica \(story.replica) was cut off and never said that it is stale") }
-      cutOff = nil
-    } else if now - story.since > Int64((SyncChaosOptions.staleSeconds + 1.5) * 1e9), isRunning(story.replica) {
-      guard let isReady = watch.isReady(story.replica), Clocks.monotonic() < story.until else { return }
-      if isReady { watch.note("replica \(story.replica) is ready although cut off for longer than it may be stale") }
-      if !story.wasTold, !isReady { report.toldStale += 1 }
-      cutOff?.wasTold = true
+    guard let story = cutOff, now - story.since > Int64((SyncChaosOptions.staleSeconds + 1.5) * 1e9) else { return }
+    switch isRunning(story.replica) ? watch.isReady(story.replica) : nil {
+    case false?: report.toldStale += 1
+    case true?: watch.note("replica \(story.replica) is ready although cut off for longer than it may be stale")
+    case nil:
+      guard now - story.since > 60 * Self.second else { return }
+      watch.note("replica \(story.replica) was cut off and did not answer within a minute")
     }
+    proxy.send(.cut(story.replica, until: now))
+    cutOff = nil
   }
 
   // MARK: Rest
