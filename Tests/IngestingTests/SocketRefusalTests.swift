@@ -65,8 +65,10 @@ import Wire
       (impression(6, time: .min), "absurd_time", "time is \(Int64.min)"),
       ([UInt8](repeating: 0x20, count: 1 << 20) + [0x31], "not_json", "not a JSON object"),  // blanks are cut off first
       (impression(7, "\"features\":{\"user\":\"\(String(repeating: "x", count: 1 << 20))\"}"), "oversized", "1048576"),
-      (Array(#"{"type":"action","impression":""#.utf8) + [0xFF, 0xFE] + Array(#"","action":"click","time":1}"#.utf8),
-        "not_utf8", "not UTF-8"),
+      (
+        Array(#"{"type":"action","impression":""#.utf8) + [0xFF, 0xFE] + Array(#"","action":"click","time":1}"#.utf8),
+        "not_utf8", "not UTF-8"
+      ),
       (Array("nonsense".utf8), "not_json", "not a JSON object"),
       ([0x00, 0x01, 0x02], "not_json", "not a JSON object"),
       (Array(#"{"type":"sale"}"#.utf8), "unknown_type", "'sale'"),
@@ -97,7 +99,9 @@ import Wire
       #expect(kept.arrival >= now)
     }
     // The rest went on, and so does the conversation.
-    #expect(try client.ask(String(decoding: impression(9), as: UTF8.self), request: 2)?.text?.hasPrefix(#"{"accepted":1,"#) == true)
+    #expect(
+      try client.ask(String(decoding: impression(9), as: UTF8.self), request: 2)?.text?.hasPrefix(#"{"accepted":1,"#)
+        == true)
     #expect(try events(scratch, .impressions).count { !isWatermark($0) } == 2)
     #expect(try events(scratch, .actions).count { !isWatermark($0) } == 1)
   }
@@ -108,7 +112,8 @@ import Wire
     defer { server.stop() }
     let client = try Client(try #require(server.endpoint))
     for request in 1...20 as ClosedRange<UInt64> {
-      client.send(EventsRequest.encoded(Array(String(repeating: "x", count: 900).utf8) + [0x0A, 0xFF], request: request))
+      client.send(
+        EventsRequest.encoded(Array(String(repeating: "x", count: 900).utf8) + [0x0A, 0xFF], request: request))
       #expect(try answer(try client.receive()?.answer.text).refused == 2)
     }
     let counters = server.counters
@@ -167,7 +172,8 @@ import Wire
     #expect(aside.last?.text.contains("\(now)") == true)
     // A text that is not UTF-8 makes a message that is none: nothing of the batch is taken.
     let broken: [[UInt8]] = [
-      shown(varint(3, now), message(2, [0xFF])), [0x0A, 0x7F, 0x0A], shown([0x33]), [0x0A] + [UInt8](repeating: 0xFF, count: 12),
+      shown(varint(3, now), message(2, [0xFF])), [0x0A, 0x7F, 0x0A], shown([0x33]),
+      [0x0A] + [UInt8](repeating: 0xFF, count: 12),
     ]
     for (place, tail) in broken.enumerated() {
       let fresh = shown(varint(1, 100 + Int64(place)), varint(3, now))

@@ -146,7 +146,11 @@ import Testing
     var event = Guira_V1_Event()
     if random.uniform() < 0.4 {
       var action = Guira_V1_Action()
-      if random.uniform() < 0.5 { action.number = random.next() } else { action.text = texts.randomElement(using: &random)! }
+      if random.uniform() < 0.5 {
+        action.number = random.next()
+      } else {
+        action.text = texts.randomElement(using: &random)!
+      }
       if isWrong, random.uniform() < 0.3 { action.impression = nil }
       action.name = isWrong ? ["", String(repeating: "x", count: 257)].randomElement(using: &random)! : "click"
       action.time = time

@@ -31,6 +31,9 @@ public struct ProtobufEventParser: Sendable {
   private let tasks: [String: Int]
   private let names: WireNames
   private let seeds: [UInt64]
+  private let kinds: [FeatureKind]
+  /// Whether events carry the feature; the others are computed from the stream.
+  private let isGiven: [Bool]
   private var times = EventParser.Options().times
   private var fields = EventFields()
   /// Per feature of the schema, where it is among an impression's; nil where it is not.
@@ -44,6 +47,8 @@ public struct ProtobufEventParser: Sendable {
     tasks = Dictionary(zip(schema.tasks.map(\.name), 0...), uniquingKeysWith: { first, _ in first })
     names = WireNames(features: NameTable(schema.features.map(\.name)), tasks: NameTable(schema.tasks.map(\.name)))
     seeds = schema.features.map { Hashing.xxh3($0.name) }
+    kinds = schema.features.map(\.kind)
+    isGiven = schema.features.map { $0.stream == nil }
     found = Array(repeating: nil, count: schema.features.count)
   }
 
@@ -171,18 +176,18 @@ public struct ProtobufEventParser: Sendable {
     for index in found.indices { found[index] = nil }
     for place in fields.features.indices {
       let index = try feature(fields.features[place].name, body)
-      guard found[index] == nil else { throw .repeated(field: schema.features[index].name) }
+      guard found[index] == nil else { throw .repeated(field: name(of: index)) }
       found[index] = place
     }
-    var byteCount = 6 + 2 * schema.features.count
-    for index in schema.features.indices { byteCount += try measure(feature: index) }
+    var byteCount = 6 + 2 * kinds.count
+    for index in kinds.indices { byteCount += try measure(feature: index) }
     guard byteCount <= EventSchema.featureBytesLimit else {
       throw .featuresTooLarge(bytes: byteCount, limit: EventSchema.featureBytesLimit)
     }
     var writer = BlockWriter(byteCount: byteCount)
     writer.append(number)
-    writer.append(UInt16(schema.features.count))
-    for index in schema.features.indices { write(feature: index, body, into: &writer) }
+    writer.append(UInt16(kinds.count))
+    for index in kinds.indices { write(feature: index, body, into: &writer) }
     return FeatureBlock(bytes: writer.finish())
   }
 
@@ -190,33 +195,34 @@ public struct ProtobufEventParser: Sendable {
   private func feature(_ name: EventFields.Name, _ body: Span<UInt8>) throws(EventFault.Reason) -> Int {
     switch name {
     case .known(let index):
-      guard schema.features[index].stream == nil else {
-        throw .unknownFeature(schema.features[index].name, known: schema.givenFeatures.map(\.name))
+      guard isGiven[index] else {
+        throw .unknownFeature(name(of: index), known: schema.givenFeatures.map(\.name))
       }
       return index
     case .other(let range):
       let name = text(body, range)
-      guard let index = indices[name], schema.features[index].stream == nil else {
+      guard let index = indices[name], isGiven[index] else {
         throw .unknownFeature(name, known: schema.givenFeatures.map(\.name))
       }
       return index
     }
   }
 
+  private func name(of feature: Int) -> String { schema.features[feature].name }
+
   /// Checks a feature's values and gives the bytes they take.
   private func measure(feature index: Int) throws(EventFault.Reason) -> Int {
     let feature = found[index].map { fields.features[$0] }
     let ids = feature.map { $0.ids.count + $0.texts.count } ?? 0
     let numbers = feature?.numbers ?? 0..<0
-    switch schema.features[index].kind {
+    switch kinds[index] {
     case .dense(let width):
-      let name = schema.features[index].name
-      guard ids == 0 else { throw .wrongType(field: name, found: "ids", expected: "\(width) numbers") }
+      guard ids == 0 else { throw .wrongType(field: name(of: index), found: "ids", expected: "\(width) numbers") }
       guard numbers.isEmpty || numbers.count == width else {
-        throw .wrongWidth(feature: name, count: numbers.count, width: width)
+        throw .wrongWidth(feature: name(of: index), count: numbers.count, width: width)
       }
       for place in numbers {
-        guard fields.numbers[place].isFinite else { throw .notFinite(feature: name) }
+        guard fields.numbers[place].isFinite else { throw .notFinite(feature: name(of: index)) }
       }
       return 4 * width
     case .id: return 8 * (try count(ids, numbers, of: index, limit: 1))
@@ -227,15 +233,16 @@ public struct ProtobufEventParser: Sendable {
   private func count(
     _ ids: Int, _ numbers: Range<Int>, of index: Int, limit: Int
   ) throws(EventFault.Reason) -> Int {
-    let name = schema.features[index].name
-    guard numbers.isEmpty else { throw .wrongType(field: name, found: "numbers", expected: "ids or texts") }
-    guard ids <= limit else { throw .tooManyIDs(feature: name, count: ids, limit: limit) }
+    guard numbers.isEmpty else {
+      throw .wrongType(field: name(of: index), found: "numbers", expected: "ids or texts")
+    }
+    guard ids <= limit else { throw .tooManyIDs(feature: name(of: index), count: ids, limit: limit) }
     return ids
   }
 
   private func write(feature index: Int, _ body: Span<UInt8>, into writer: inout BlockWriter) {
     let feature = found[index].map { fields.features[$0] }
-    if case .dense(let width) = schema.features[index].kind {
+    if case .dense(let width) = kinds[index] {
       writer.append(UInt16(width))
       let numbers = feature?.numbers ?? 0..<0
       if numbers.isEmpty { for _ in 0..<width { writer.append(UInt32(0)) } }
