@@ -88,7 +88,8 @@ struct Traffic {
     for events in streams.values {
       var own = Milliseconds.min
       for event in events {
-        if case .watermark = event {} else {
+        if case .watermark = event {
+        } else {
           all += 1
           if event.time < own { late += 1 }
         }

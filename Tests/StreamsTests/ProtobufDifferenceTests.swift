@@ -1,5 +1,5 @@
-// The reader of protobuf events against SwiftProtobuf: what it takes, what it refuses and why must be what follows from the
-// message as the library decodes it. The rules are written down here a second time, on the library's types.
+// The reader of protobuf events against SwiftProtobuf: what it takes, what it refuses and why must be what follows from
+// the message as the library decodes it. The rules are written down here a second time, on the library's types.
 
 import Base
 import SwiftProtobuf

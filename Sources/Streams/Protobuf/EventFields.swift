@@ -1,6 +1,7 @@
-// The fields of one protobuf event, read from where they lie in the body. Only the form that every encoder writes is read:
-// known fields, each as often as events.proto lets it occur, with tags of one byte. Whatever else protobuf allows, and all that
-// it forbids, makes `read` false; the parser has SwiftProtobuf read such a body. Memory is kept from event to event.
+// The fields of one protobuf event, read from where they lie in the body. Only the form that every encoder writes is
+// read: known fields, each as often as events.proto lets it occur, with tags of one byte. Whatever else protobuf allows,
+// and all that it forbids, makes `read` false; the parser has SwiftProtobuf read such a body. Memory is kept from event
+// to event. Belongs to the thread that parses.
 
 internal import Base
 
