@@ -176,7 +176,7 @@ public struct ProtobufEventParser: Sendable {
     for index in found.indices { found[index] = nil }
     for place in fields.features.indices {
       let index = try feature(fields.features[place].name, body)
-      guard found[index] == nil else { throw .repeated(field: name(of: index)) }
+      guard found[index] == nil else { throw .repeated(field: featureName(index)) }
       found[index] = place
     }
     var byteCount = 6 + 2 * kinds.count
@@ -196,7 +196,7 @@ public struct ProtobufEventParser: Sendable {
     switch name {
     case .known(let index):
       guard isGiven[index] else {
-        throw .unknownFeature(name(of: index), known: schema.givenFeatures.map(\.name))
+        throw .unknownFeature(featureName(index), known: schema.givenFeatures.map(\.name))
       }
       return index
     case .other(let range):
@@ -208,7 +208,7 @@ public struct ProtobufEventParser: Sendable {
     }
   }
 
-  private func name(of feature: Int) -> String { schema.features[feature].name }
+  private func featureName(_ index: Int) -> String { schema.features[index].name }
 
   /// Checks a feature's values and gives the bytes they take.
   private func measure(feature index: Int) throws(EventFault.Reason) -> Int {
@@ -217,12 +217,12 @@ public struct ProtobufEventParser: Sendable {
     let numbers = feature?.numbers ?? 0..<0
     switch kinds[index] {
     case .dense(let width):
-      guard ids == 0 else { throw .wrongType(field: name(of: index), found: "ids", expected: "\(width) numbers") }
+      guard ids == 0 else { throw .wrongType(field: featureName(index), found: "ids", expected: "\(width) numbers") }
       guard numbers.isEmpty || numbers.count == width else {
-        throw .wrongWidth(feature: name(of: index), count: numbers.count, width: width)
+        throw .wrongWidth(feature: featureName(index), count: numbers.count, width: width)
       }
       for place in numbers {
-        guard fields.numbers[place].isFinite else { throw .notFinite(feature: name(of: index)) }
+        guard fields.numbers[place].isFinite else { throw .notFinite(feature: featureName(index)) }
       }
       return 4 * width
     case .id: return 8 * (try count(ids, numbers, of: index, limit: 1))
@@ -234,9 +234,9 @@ public struct ProtobufEventParser: Sendable {
     _ ids: Int, _ numbers: Range<Int>, of index: Int, limit: Int
   ) throws(EventFault.Reason) -> Int {
     guard numbers.isEmpty else {
-      throw .wrongType(field: name(of: index), found: "numbers", expected: "ids or texts")
+      throw .wrongType(field: featureName(index), found: "numbers", expected: "ids or texts")
     }
-    guard ids <= limit else { throw .tooManyIDs(feature: name(of: index), count: ids, limit: limit) }
+    guard ids <= limit else { throw .tooManyIDs(feature: featureName(index), count: ids, limit: limit) }
     return ids
   }
 
