@@ -52,7 +52,7 @@ public struct ByteReader: Sendable {
     let count = Int(try read(UInt32.self))
     guard count <= limit else { throw .overLimit(field: "text", value: UInt64(count), limit: UInt64(limit)) }
     let bytes = try view(UInt8.self, count: count)
-    guard let text = String(validating: bytes.array, as: UTF8.self) else {
+    guard let text = String(utf8: bytes.span) else {
       throw .invalid(field: "text", value: "\(count) bytes", expected: "UTF-8")
     }
     return text

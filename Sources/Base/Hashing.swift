@@ -27,6 +27,14 @@ public enum Hashing {
     return (high, low)
   }
 
+  /// XXH3-128 of bytes.
+  public static func xxh3Wide(_ bytes: RawSpan) -> (high: UInt64, low: UInt64) {
+    var high: UInt64 = 0
+    var low: UInt64 = 0
+    unsafe bytes.withUnsafeBytes { unsafe guira_xxh3_128($0.baseAddress, $0.count, &high, &low) }
+    return (high, low)
+  }
+
   /// The id of a string feature value: XXH3-64 seeded by the hash of the feature's name (DESIGN, "Ids").
   public static func id(of value: String, feature: String) -> UInt64 {
     xxh3(value, seed: xxh3(feature))

@@ -67,22 +67,14 @@ struct BenchTraffic: Sendable {
     case .protobuf:
       var parser = ProtobufEventParser(schema: .synthetic)
       for batch in batches {
-        var failure: StreamError?
-        do throws(ProtobufFault) {
-          try parser.parse(batch) { result in
-            do throws(StreamError) {
-              switch result {
-              case .success(let event): try sinks.append(event)
-              case .failure(let error): throw fault("\(error)")
-              }
-            } catch {
-              failure = error
-            }
+        let results: [Result<Event, ProtobufRefusal>]
+        do throws(ProtobufFault) { results = try parser.parse(batch) } catch { throw fault("\(error)") }
+        for result in results {
+          switch result {
+          case .success(let event): try sinks.append(event)
+          case .failure(let refusal): throw fault("\(refusal)")
           }
-        } catch {
-          throw fault("\(error)")
         }
-        if let failure { throw failure }
       }
     }
   }

@@ -85,17 +85,16 @@ struct BatchParser: ~Copyable {
       batch.isTooLong = true
       return batch
     }
-    var events: [Event] = []
-    try protobuf.parse(body) { result in
+    let results = try protobuf.parse(body)
+    var writer = ByteWriter(capacity: 2 * body.count + 64)
+    for result in results {
       switch result {
-      case .success(let event): events.append(event)
+      case .success(let event): add(event, arrival: arrival, to: &batch, &writer)
       case .failure(let refusal):
         batch.refused.append(
           RefusedLine(fault: refusal.fault, text: Array(refusal.text.prefix(RejectedEvent.textLimit))))
       }
     }
-    var writer = ByteWriter(capacity: 2 * body.count + 64)
-    for event in events { add(event, arrival: arrival, to: &batch, &writer) }
     batch.bytes = writer.finish().array
     return batch
   }

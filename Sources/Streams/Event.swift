@@ -22,10 +22,12 @@ public struct ImpressionID: Hashable, Sendable, BitwiseCopyable, Comparable, Cus
   /// A text id.
   ///
   /// The top bit of `high` is set, so that no text meets an integer.
-  public init(_ text: String) {
-    let hash = Hashing.xxh3Wide(text)
-    self.init(high: hash.high | 1 << 63, low: hash.low)
-  }
+  public init(_ text: String) { self.init(hash: Hashing.xxh3Wide(text)) }
+
+  /// A text id, from its UTF-8.
+  init(utf8 text: RawSpan) { self.init(hash: Hashing.xxh3Wide(text)) }
+
+  private init(hash: (high: UInt64, low: UInt64)) { self.init(high: hash.high | 1 << 63, low: hash.low) }
 
   /// One word with all of the id's randomness, for partitioning and sampling.
   public var hash64: UInt64 { Hashing.mix(high ^ Hashing.mix(low)) }

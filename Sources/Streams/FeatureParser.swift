@@ -2,9 +2,10 @@
 // in a second one, so that a refused line costs no memory and a block is always whole.
 
 internal import Base
+internal import Glibc
 
 /// Names and the index each stands for.
-package struct NameTable {
+package struct NameTable: Sendable {
   package let names: [String]
   private let bytes: [[UInt8]]
   private let indices: [UInt64: Int]
@@ -25,6 +26,13 @@ package struct NameTable {
   package func index(of key: JSONToken, in json: borrowing JSONText, expecting: Int) -> Int? {
     if expecting < bytes.count, json.text(key, is: bytes[expecting]) { return expecting }
     guard let index = indices[Hashing.xxh3(json.bytes(of: key))], json.text(key, is: bytes[index]) else { return nil }
+    return index
+  }
+
+  /// The index of the name that some bytes are; the `expecting` one is tried first.
+  func index(of name: RawSpan, expecting: Int) -> Int? {
+    if expecting < bytes.count, name.equals(bytes[expecting]) { return expecting }
+    guard let index = indices[Hashing.xxh3(name)], name.equals(bytes[index]) else { return nil }
     return index
   }
 }
@@ -170,8 +178,18 @@ package struct FeatureParser {
   }
 }
 
+extension RawSpan {
+  /// Whether the bytes are those of `other`.
+  fileprivate func equals(_ other: [UInt8]) -> Bool {
+    guard byteCount == other.count else { return false }
+    return unsafe withUnsafeBytes { mine in
+      unsafe other.withUnsafeBytes { unsafe $0.count == 0 || memcmp($0.baseAddress!, mine.baseAddress!, $0.count) == 0 }
+    }
+  }
+}
+
 /// Fills an array of known size.
-private struct BlockWriter: ~Copyable {
+struct BlockWriter: ~Copyable {
   private var bytes: [UInt8]
   private var at = 0
 

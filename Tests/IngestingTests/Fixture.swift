@@ -19,7 +19,7 @@ let schema = EventSchema(
 
 /// An ingest into journals of a scratch directory.
 func startIngest(
-  _ scratch: Scratch, _ change: (inout IngestOptions) -> Void = { _ in },
+  _ scratch: Scratch, _ change: (inout IngestOptions) -> Void = { _ in }, rejectedByteLimit: Int = 4096,
   backlog: @escaping @Sendable () -> String? = { nil }
 ) throws -> IngestServer {
   var options = IngestOptions(schema: schema, port: 0)
@@ -35,7 +35,7 @@ func startIngest(
     }
     return IngestSinks(
       impressions: Array(sinks.prefix(partitions)), actions: Array(sinks.suffix(partitions)),
-      rejectedPath: root + "/rejected.jsonl", rejectedByteLimit: 4096)
+      rejectedPath: root + "/rejected.jsonl", rejectedByteLimit: rejectedByteLimit)
   }
 }
 

@@ -8,6 +8,8 @@ import Testing
     let traffic = Traffic(impressions: 250, seed: 1)
     let expected = Set(traffic.expected().map(\.encoded))
     #expect(expected.count > 400)
+    #expect((0.27...0.33).contains(traffic.repeatedShare), "\(traffic.repeatedShare)")
+    #expect((0.18...0.22).contains(traffic.lateShare), "\(traffic.lateShare)")
     for seed in 0..<100 as Range<UInt64> {
       var core = JoinerCore(rules: traffic.rules)
       traffic.feed(&core, seed: seed) { _ in }

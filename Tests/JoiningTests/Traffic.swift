@@ -66,6 +66,39 @@ struct Traffic {
     return traffic
   }
 
+  /// Records that come again, as a share of what is told.
+  var repeatedShare: Double {
+    var told: Set<String> = []
+    var repeated = 0
+    for event in streams.values.joined() {
+      let name =
+        switch event {
+        case .impression(let impression): "\(impression.id)"
+        case .action(let action): "\(action.impression) \(action.name)"
+        case .watermark: ""
+        }
+      if !name.isEmpty, !told.insert(name).inserted { repeated += 1 }
+    }
+    return Double(repeated) / Double(told.count)
+  }
+
+  /// Records behind their own partition's watermark, as a share of all.
+  var lateShare: Double {
+    var (late, all) = (0, 0)
+    for events in streams.values {
+      var own = Milliseconds.min
+      for event in events {
+        if case .watermark = event {
+        } else {
+          all += 1
+          if event.time < own { late += 1 }
+        }
+        own = max(own, event.time)
+      }
+    }
+    return Double(late) / Double(all)
+  }
+
   var count: Int { streams.values.reduce(0) { $0 + $1.count } }
 
   /// Feeds records `from...` of one random interleaving; `step` is called after each.

@@ -43,9 +43,7 @@ import Testing
   private func read(_ events: [Guira_V1_Event]) throws -> [Result<Event, ProtobufRefusal>] {
     let batch = Guira_V1_EventBatch.with { $0.events = events }
     var parser = ProtobufEventParser(schema: Self.schema)
-    var results: [Result<Event, ProtobufRefusal>] = []
-    try parser.parse(try batch.serializedBytes()) { results.append($0) }
-    return results
+    return try parser.parse(try batch.serializedBytes())
   }
 
   @Test func `an event is the same event as its JSON line`() throws {
@@ -125,12 +123,12 @@ import Testing
     let whole: [UInt8] = try Guira_V1_EventBatch.with { batch in
       batch.events = [impression([feature("tags", [1, 2], texts: ["x"]), feature("age", numbers: [1])])]
     }.serializedBytes()
-    #expect(throws: ProtobufFault.self) { try parser.parse([0xFF, 0xFF]) { _ in } }
+    #expect(throws: ProtobufFault.self) { _ = try parser.parse([0xFF, 0xFF]) }
     var random = SeededRandom(seed: 4)
     for _ in 0..<2000 {
       var bytes = whole
       for _ in 0..<3 { bytes[Int(random.next() % UInt64(bytes.count))] = UInt8(truncatingIfNeeded: random.next()) }
-      _ = try? parser.parse(bytes) { _ in }
+      _ = try? parser.parse(bytes)
     }
   }
 }

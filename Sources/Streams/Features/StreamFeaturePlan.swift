@@ -215,3 +215,10 @@ struct BlockLayout: Sendable {
     Int(unsafe bytes.span.bytes.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt16.self))
   }
 }
+
+extension [UInt8] {
+  /// Appends an integer, little-endian.
+  fileprivate mutating func append<Word: FixedWidthInteger>(word: Word) {
+    unsafe Swift.withUnsafeBytes(of: word.littleEndian) { unsafe append(contentsOf: $0) }
+  }
+}
