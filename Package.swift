@@ -62,7 +62,7 @@ let package = Package(
     // 1
     module("Embeddings", uses: ["Base", "CKernels"]),
     tests("Embeddings", uses: ["Base", "CKernels"], exclude: ["Golden"]),
-    module("Layers", uses: ["Base", "COpenBLAS"]),
+    module("Layers", uses: ["Base", "CKernels", "COpenBLAS"]),
     tests("Layers", uses: ["Base"]),
     module("Journal", uses: ["Base", "CKernels"]),
     tests("Journal", uses: ["Base", "Support"]),

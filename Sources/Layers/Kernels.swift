@@ -1,5 +1,8 @@
 // The small loops under the models. Each checks its bounds once and then runs unchecked: element-wise loops over spans
 // vectorize by themselves, reductions do not and are written with SIMD8.
+// Those that a batch runs over whole matrices are C, compiled for what the CPU has.
+
+internal import CKernels
 
 /// Loops over runs of floats; `start` arguments count floats.
 enum Kernel {
@@ -71,22 +74,37 @@ enum Kernel {
     }
   }
 
-  /// y = max(y + x, 0) over `count` floats, x from its beginning; a NaN stays one.
-  static func addRectifying(_ x: Span<Float>, to y: inout MutableSpan<Float>, at yStart: Int, count: Int) {
-    require(0, count, x.count)
-    require(yStart, count, y.count)
-    for i in 0..<count {
-      let value = unsafe y[unchecked: yStart &+ i] + x[unchecked: i]
-      unsafe y[unchecked: yStart &+ i] = value < 0 ? 0 : value
+  /// Each row of y `[rows, bias.count]` += bias, and max(…, 0) of it when `rectifying`; a NaN stays one.
+  static func addBias(_ bias: Span<Float>, to y: inout MutableSpan<Float>, rows: Int, rectifying: Bool) {
+    require(0, rows * bias.count, y.count)
+    unsafe bias.withUnsafeBufferPointer { bias in
+      unsafe y.withUnsafeMutableBufferPointer { y in
+        if rectifying {
+          unsafe guira_add_bias_rectifying(bias.baseAddress, bias.count, y.baseAddress, rows)
+        } else {
+          unsafe guira_add_bias(bias.baseAddress, bias.count, y.baseAddress, rows)
+        }
+      }
+    }
+  }
+
+  /// sums += every row of x `[rows, sums.count]`.
+  static func addRows(_ x: Span<Float>, rows: Int, to sums: inout MutableSpan<Float>) {
+    require(0, rows * sums.count, x.count)
+    unsafe x.withUnsafeBufferPointer { x in
+      unsafe sums.withUnsafeMutableBufferPointer { sums in
+        unsafe guira_add_rows(x.baseAddress, sums.count, rows, sums.baseAddress)
+      }
     }
   }
 
   /// dy = scale · dy unless the output is 0: the way back through ReLU and dropout at once.
   static func rectifyGradient(_ dy: inout MutableSpan<Float>, output: Span<Float>, scale: Float, count: Int) {
     require(0, count, min(dy.count, output.count))
-    for i in 0..<count {
-      let value = unsafe dy[unchecked: i] * scale
-      unsafe dy[unchecked: i] = output[unchecked: i] <= 0 ? 0 : value
+    unsafe dy.withUnsafeMutableBufferPointer { dy in
+      unsafe output.withUnsafeBufferPointer { output in
+        unsafe guira_rectify_backward(dy.baseAddress, output.baseAddress, scale, count)
+      }
     }
   }
 

@@ -30,13 +30,7 @@ struct Linear: Sendable {
     Matrix.multiply(x, matrix.span, bTransposed: true, m: examples, n: outputs, k: inputs, adding: adding, to: &y)
     guard let bias else { return precondition(!rectifying, "only a layer with a bias rectifies") }
     let offsets = dense[bias]
-    for example in 0..<examples {
-      if rectifying {
-        Kernel.addRectifying(offsets.span, to: &y, at: example * outputs, count: outputs)
-      } else {
-        Kernel.addScaled(1, offsets.span, at: 0, to: &y, at: example * outputs, count: outputs)
-      }
-    }
+    Kernel.addBias(offsets.span, to: &y, rows: examples, rectifying: rectifying)
   }
 
   /// dW += dYᵀ · X, db += Σ over examples of dY.
@@ -45,9 +39,7 @@ struct Linear: Sendable {
     Matrix.multiply(dy, x, aTransposed: true, m: outputs, n: inputs, k: examples, adding: true, to: &matrix)
     guard let bias else { return }
     var offsets = gradients[bias].mutableSpan
-    for example in 0..<examples {
-      Kernel.addScaled(1, dy, at: example * outputs, to: &offsets, at: 0, count: outputs)
-    }
+    Kernel.addRows(dy, rows: examples, to: &offsets)
   }
 
   /// dX = dY · W; with `adding`, dX += dY · W.

@@ -62,32 +62,30 @@ struct Pooling: Sendable {
     to x: inout MutableSpan<Float>
   ) {
     var biases = logits.mutableSpan
+    Kernel.clear(&x, at: 0, count: batch.exampleCount * width)
     for (index, feature) in features.enumerated() {
       let column = batch.features[columns[index]]
       let pulled = rows[column.table]
       let table = pulled.span
+      guard let attention = attention[index] else {
+        let rows = ColumnRows(column, table.count, width: rowWidth, isMean: feature.combiner == .mean)
+        rows.add(table, from: biasWidth, count: dimension, to: &x, at: start(of: index), stride: width)
+        rows.add(table, from: 0, count: biasWidth, to: &biases, at: 0, stride: biasWidth)
+        continue
+      }
       let numbers = column.rows.span
       let offsets = column.offsets.span
       let weights = attend(index, column, table, dense: dense, scratch: &scratch)
       for example in 0..<batch.exampleCount {
-        let occurrences = Int(offsets[example])..<Int(offsets[example + 1])
-        let place = example * width + leading + index * dimension
-        if occurrences.count == 1 {
-          let row = Int(numbers[occurrences.lowerBound]) * rowWidth
-          Kernel.copy(table, at: row + biasWidth, to: &x, at: place, count: dimension)
-          Kernel.addScaled(1, table, at: row, to: &biases, at: example * biasWidth, count: biasWidth)
-          continue
-        }
-        Kernel.clear(&x, at: place, count: dimension)
-        let scale = feature.combiner.scale(occurrences.count)
-        for occurrence in occurrences {
+        let place = example * width + start(of: index)
+        for occurrence in Int(offsets[example])..<Int(offsets[example + 1]) {
           let row = Int(numbers[occurrence]) * rowWidth
-          let weight = weights.isEmpty ? scale : weights[occurrence]
+          let weight = weights[occurrence]
           Kernel.addScaled(weight, table, at: row + biasWidth, to: &x, at: place, count: dimension)
           Kernel.addScaled(weight, table, at: row, to: &biases, at: example * biasWidth, count: biasWidth)
         }
       }
-      if let attention = attention[index] { scratch.put(attention.weights, weights) }
+      scratch.put(attention.weights, weights)
     }
     let numbers = batch.dense.span
     for example in 0..<batch.exampleCount where denseWidth > 0 {
@@ -112,21 +110,14 @@ struct Pooling: Sendable {
         continue
       }
       var table = rowGradients[column.table].mutableSpan
-      let numbers = column.rows.span
-      let offsets = column.offsets.span
-      let biases = logitGradients.span
-      for example in 0..<batch.exampleCount {
-        let occurrences = Int(offsets[example])..<Int(offsets[example + 1])
-        let place = example * width + leading + index * dimension
-        let scale = feature.combiner.scale(occurrences.count)
-        for occurrence in occurrences {
-          let row = Int(numbers[occurrence]) * rowWidth
-          Kernel.addScaled(scale, dx, at: place, to: &table, at: row + biasWidth, count: dimension)
-          Kernel.addScaled(scale, biases, at: example * biasWidth, to: &table, at: row, count: biasWidth)
-        }
-      }
+      let rows = ColumnRows(column, table.count, width: rowWidth, isMean: feature.combiner == .mean)
+      rows.addBack(dx, at: start(of: index), stride: width, to: &table, from: biasWidth, count: dimension)
+      rows.addBack(logitGradients.span, at: 0, stride: biasWidth, to: &table, from: 0, count: biasWidth)
     }
   }
+
+  /// Where a feature's vector begins among an example's numbers in X.
+  private func start(of feature: Int) -> Int { leading + feature * dimension }
 
   /// The softmax weights of every occurrence, out of their slot; empty for features without attention.
   private func attend(
@@ -170,7 +161,7 @@ struct Pooling: Sendable {
     let scale = 1 / Float(dimension).squareRoot()
     for example in 0..<column.offsets.count - 1 {
       let occurrences = Int(column.offsets[example])..<Int(column.offsets[example + 1])
-      let place = example * width + leading + index * dimension
+      let place = example * width + start(of: index)
       var mean: Float = 0
       for occurrence in occurrences {
         let row = Int(column.rows[occurrence]) * rowWidth

@@ -78,6 +78,8 @@ public struct FeatureColumns: Sendable {
   /// How many examples were appended.
   public private(set) var exampleCount = 0
   private let schemaNumber: UInt32
+  /// Per feature: the most ids of an example, or the negated width of its numbers.
+  private let limits: [Int]
 
   /// Empty columns for a schema.
   public init(schema: EventSchema) {
@@ -85,6 +87,13 @@ public struct FeatureColumns: Sendable {
     offsets = Array(repeating: [0], count: schema.features.count)
     numbers = Array(repeating: [], count: schema.features.count)
     schemaNumber = schema.number
+    limits = schema.features.map { feature in
+      switch feature.kind {
+      case .id: 1
+      case .ids(let limit): limit
+      case .dense(let width): -width
+      }
+    }
   }
 
   /// Forgets the examples and keeps the memory.
@@ -109,19 +118,20 @@ public struct FeatureColumns: Sendable {
       guard count == schema.features.count else {
         throw .invalid(field: "feature count", value: "\(count)", expected: "\(schema.features.count)")
       }
-      for (index, feature) in schema.features.enumerated() {
+      for index in limits.indices {
         let values = Int(try Self.read(UInt16.self, bytes, &at))
-        switch feature.kind {
-        case .id, .ids:
-          let limit = if case .ids(let limit) = feature.kind { limit } else { 1 }
+        let limit = limits[index]
+        if limit >= 0 {
           guard values <= limit else {
-            throw .overLimit(field: "ids of \(feature.name)", value: UInt64(values), limit: UInt64(limit))
+            let name = schema.features[index].name
+            throw .overLimit(field: "ids of \(name)", value: UInt64(values), limit: UInt64(limit))
           }
           for _ in 0..<values { ids[index].append(try Self.read(UInt64.self, bytes, &at)) }
           offsets[index].append(Int32(ids[index].count))
-        case .dense(let width):
-          guard values == width else {
-            throw .invalid(field: "numbers of \(feature.name)", value: "\(values)", expected: "\(width)")
+        } else {
+          guard values == -limit else {
+            let name = schema.features[index].name
+            throw .invalid(field: "numbers of \(name)", value: "\(values)", expected: "\(-limit)")
           }
           for _ in 0..<values {
             numbers[index].append(Float(bitPattern: try Self.read(UInt32.self, bytes, &at)))

@@ -6,12 +6,18 @@ internal import Glibc
 /// The natural logarithm.
 func logOf(_ value: Float) -> Float { logf(value) }
 
+/// Makes `values` as many as asked for, in the memory they have; what they hold then is for the caller to overwrite.
+func resize(_ values: inout [Float], to count: Int) {
+  if values.count < count {
+    values.append(contentsOf: repeatElement(0, count: count - values.count))
+  } else {
+    values.removeLast(values.count - count)
+  }
+}
+
 /// Makes `values` zeros, as many as `model` has.
 func zero(_ values: inout [Float], as model: [Float]) {
-  guard values.count == model.count else {
-    values = [Float](repeating: 0, count: model.count)
-    return
-  }
+  resize(&values, to: model.count)
   var span = values.mutableSpan
   for index in span.indices { span[index] = 0 }
 }

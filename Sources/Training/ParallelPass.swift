@@ -1,16 +1,15 @@
-// One batch on several threads: each has a run of the examples, a scratch and gradients of its own, and the sums are taken
-// in the order of the runs, so the same batch gives the same bits in every run with as many threads. The calling thread
-// does the first run itself. Matrix products stay on the thread that asks for them.
+// One batch on several threads: each has a run of the examples and gradients of its own, and the sums are taken in the
+// order of the runs, so the same batch gives the same bits in every run with as many threads. The calling thread does the
+// first run itself. A run goes piece by piece through forward, loss and backward, so that what the layers hand to each
+// other is still in the cache. Matrix products stay on the thread that asks for them.
 
 internal import Base
 internal import Layers
 
-/// Forward and backward of a model on a fixed number of threads.
+/// Forward, loss and backward of a model on a fixed number of threads.
 final class ParallelPass {
   private let model: any Model
-  private var scratch = Scratch()
-  private var slice: Batch?
-  private var logits: [Float] = []
+  private var run = Run()
   private let workers: [Worker]
 
   /// - Parameter threads: how many in all, the caller's included; 1 starts none.
@@ -21,50 +20,28 @@ final class ParallelPass {
 
   deinit { for worker in workers { worker.stop() } }
 
-  /// Fills `logits` (`[examples × tasks]`).
-  func forward(_ batch: Batch, rows: [[Float]], dense: [[Float]], logits: inout [Float]) {
+  /// Fills `logits` (`[examples × tasks]`) and both gradients, whatever they held, and gives the loss of each task.
+  ///
+  /// - Parameter shifts: what is added to the logits before the loss is taken, `[examples × tasks]`, or empty.
+  func train(
+    _ batch: Batch, rows: [[Float]], dense: [[Float]], shifts: [Float] = [], logits: inout [Float],
+    rowGradients: inout [[Float]], denseGradients: inout [[Float]]
+  ) -> [Double] {
     let cuts = cuts(batch.exampleCount)
-    guard cuts.count > 2 else {
-      slice = nil
-      return model.forward(batch, rows: rows, dense: dense, scratch: &scratch, logits: &logits)
-    }
-    for (index, worker) in workers.enumerated() where index + 2 < cuts.count {
-      worker.begin(.forward(batch.slice(cuts[index + 1]..<cuts[index + 2]), rows: rows, dense: dense))
-    }
-    let first = batch.slice(0..<cuts[1])
-    slice = first
-    model.forward(first, rows: rows, dense: dense, scratch: &scratch, logits: &self.logits)
-    let tasks = model.options.tasks.count
-    logits = Array(self.logits[..<(first.exampleCount * tasks)])
-    for (index, worker) in workers.enumerated() where index + 2 < cuts.count {
+    let order = Order(batch: batch, rows: rows, dense: dense, shifts: shifts)
+    let helpers = workers.prefix(cuts.count - 2)
+    for (index, worker) in helpers.enumerated() { worker.begin(order, cuts[index + 1]..<cuts[index + 2]) }
+    run.train(
+      model, order, 0..<cuts[1], logits: &logits, rowGradients: &rowGradients, denseGradients: &denseGradients)
+    var losses = run.losses
+    for worker in helpers {
       worker.finish()
-      logits += worker.logits[..<((cuts[index + 2] - cuts[index + 1]) * tasks)]
-    }
-  }
-
-  /// Adds the gradients of the batch that `forward` was given last.
-  func backward(
-    _ batch: Batch, rows: [[Float]], dense: [[Float]], logitGradients: [Float], rowGradients: inout [[Float]],
-    denseGradients: inout [[Float]]
-  ) {
-    guard let first = slice else {
-      return model.backward(
-        batch, rows: rows, dense: dense, logitGradients: logitGradients, scratch: &scratch,
-        rowGradients: &rowGradients, denseGradients: &denseGradients)
-    }
-    let (cuts, tasks) = (cuts(batch.exampleCount), model.options.tasks.count)
-    for (index, worker) in workers.enumerated() where index + 2 < cuts.count {
-      let part = Array(logitGradients[cuts[index + 1] * tasks..<cuts[index + 2] * tasks])
-      worker.begin(.backward(part, rows: rows, dense: dense))
-    }
-    model.backward(
-      first, rows: rows, dense: dense, logitGradients: Array(logitGradients[..<(cuts[1] * tasks)]), scratch: &scratch,
-      rowGradients: &rowGradients, denseGradients: &denseGradients)
-    for (index, worker) in workers.enumerated() where index + 2 < cuts.count {
-      worker.finish()
+      logits += worker.logits
+      for task in losses.indices { losses[task] += worker.losses[task] }
       for table in rowGradients.indices { add(worker.rowGradients[table], to: &rowGradients[table]) }
       for tensor in denseGradients.indices { add(worker.denseGradients[tensor], to: &denseGradients[tensor]) }
     }
+    return losses
   }
 
   /// Where the runs of the examples begin and end; few examples are not worth a hand-over.
@@ -76,23 +53,69 @@ final class ParallelPass {
   private static let leastRun = 64
 }
 
+/// What all threads read of one batch.
+private struct Order: Sendable {
+  let batch: Batch
+  let rows: [[Float]]
+  let dense: [[Float]]
+  let shifts: [Float]
+}
+
+/// What one thread keeps from piece to piece.
+private struct Run {
+  /// Per task, of the examples `train` was given last.
+  private(set) var losses: [Double] = []
+  private var scratch = Scratch()
+  private var logits: [Float] = []
+  private var logitGradients: [Float] = []
+
+  /// Fills logits and gradients of some of the examples.
+  mutating func train(
+    _ model: any Model, _ order: Order, _ range: Range<Int>, logits: inout [Float], rowGradients: inout [[Float]],
+    denseGradients: inout [[Float]]
+  ) {
+    let tasks = model.options.tasks.count
+    losses = [Double](repeating: 0, count: tasks)
+    logits.removeAll(keepingCapacity: true)
+    clear(&rowGradients, as: order.rows)
+    clear(&denseGradients, as: order.dense)
+    for start in stride(from: range.lowerBound, to: range.upperBound, by: Self.piece) {
+      let piece = start..<min(start + Self.piece, range.upperBound)
+      let batch = order.batch.slice(piece)
+      model.forward(batch, rows: order.rows, dense: order.dense, scratch: &scratch, logits: &self.logits)
+      logits += self.logits[..<(piece.count * tasks)]
+      if !order.shifts.isEmpty {
+        for index in 0..<piece.count * tasks { self.logits[index] += order.shifts[start * tasks + index] }
+      }
+      let losses = Losses.weightedLogLoss(logits: self.logits, batch: batch, gradients: &logitGradients)
+      for task in losses.indices { self.losses[task] += losses[task] }
+      model.backward(
+        batch, rows: order.rows, dense: order.dense, logitGradients: logitGradients, scratch: &scratch,
+        rowGradients: &rowGradients, denseGradients: &denseGradients)
+    }
+  }
+
+  private func clear(_ gradients: inout [[Float]], as values: [[Float]]) {
+    if gradients.count != values.count { gradients = values }
+    for index in values.indices { zero(&gradients[index], as: values[index]) }
+  }
+
+  /// Examples of a piece: few enough for the cache, many enough for the matrix product.
+  private static let piece = 256
+}
+
 /// A thread that works on its run of each batch.
 ///
 /// unchecked because: its fields belong to the worker's thread between `begin` and the end of `finish`, and to the caller's
 /// otherwise; the mailboxes order the two.
 private final class Worker: @unchecked Sendable {
-  enum Order: Sendable {
-    case forward(Batch, rows: [[Float]], dense: [[Float]])
-    case backward([Float], rows: [[Float]], dense: [[Float]])
-  }
-
   private(set) var logits: [Float] = []
   private(set) var rowGradients: [[Float]] = []
   private(set) var denseGradients: [[Float]] = []
+  var losses: [Double] { state.losses }
   private let model: any Model
-  private var scratch = Scratch()
-  private var batch = Batch(exampleCount: 0, features: [])
-  private let orders = Mailbox<Order>(bound: 1)
+  private var state = Run()
+  private let orders = Mailbox<(Order, Range<Int>)>(bound: 1)
   private let done = Mailbox<Bool>(bound: 1)
   private var thread: OwnedThread?
 
@@ -101,7 +124,7 @@ private final class Worker: @unchecked Sendable {
     thread = OwnedThread(named: "train-\(number)") { [self] in run() }
   }
 
-  func begin(_ order: Order) { _ = orders.offer(order) }
+  func begin(_ order: Order, _ range: Range<Int>) { _ = orders.offer((order, range)) }
 
   func finish() {
     while done.waitAll(timeout: .seconds(1)).isEmpty {}
@@ -115,26 +138,17 @@ private final class Worker: @unchecked Sendable {
 
   private func run() {
     while !orders.isClosed {
-      for order in orders.waitAll(timeout: .seconds(1)) {
-        perform(order)
-        _ = done.offer(true)
-      }
+      if perform() { _ = done.offer(true) }
     }
   }
 
-  private func perform(_ order: Order) {
-    switch order {
-    case .forward(let batch, let rows, let dense):
-      self.batch = batch
-      model.forward(batch, rows: rows, dense: dense, scratch: &scratch, logits: &logits)
-    case .backward(let logitGradients, let rows, let dense):
-      if rowGradients.count != rows.count { rowGradients = rows }
-      if denseGradients.count != dense.count { denseGradients = dense }
-      for table in rows.indices { zero(&rowGradients[table], as: rows[table]) }
-      for tensor in dense.indices { zero(&denseGradients[tensor], as: dense[tensor]) }
-      model.backward(
-        batch, rows: rows, dense: dense, logitGradients: logitGradients, scratch: &scratch,
-        rowGradients: &rowGradients, denseGradients: &denseGradients)
+  /// A function of its own, so that the order's arrays are let go of before anybody hears that it is done.
+  private func perform() -> Bool {
+    let received = orders.waitAll(timeout: .seconds(1))
+    for (order, range) in received {
+      state.train(
+        model, order, range, logits: &logits, rowGradients: &rowGradients, denseGradients: &denseGradients)
     }
+    return !received.isEmpty
   }
 }

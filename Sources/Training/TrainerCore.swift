@@ -54,7 +54,6 @@ public struct TrainerCore: ~Copyable {
   private var spareColumns: [FeatureColumns] = []
   private let pass: ParallelPass
   private var logits: [Float] = []
-  private var logitGradients: [Float] = []
   private var rows: [[Float]]
   private var rowGradients: [[Float]]
   private var dense: [[Float]]
@@ -218,23 +217,20 @@ public struct TrainerCore: ~Copyable {
     var isRejected = batch.examples.isEmpty
     if !isRejected {
       let input = batch.modelBatch(options, taskOfModel: taskOfModel, featureOfModel: featureOfModel)
-      pass.forward(input, rows: rows, dense: dense, logits: &logits)
+      let losses = pass.train(
+        input, rows: rows, dense: dense, shifts: shifts(of: batch), logits: &logits, rowGradients: &rowGradients,
+        denseGradients: &denseGradients)
       score(batch, &scores)
       try scores.flush()
-      var cause = NonFinite(options: options, batch: batch)
-        .inForward(input, rows: rows, dense: dense, logits: logits)
+      let numbers = NonFinite(options: options, batch: batch)
+      var cause = numbers.inForward(input, rows: rows, dense: dense, logits: logits)
       if cause == nil {
-        for (task, loss) in correctedLoss(batch, input).enumerated() where loss.isFinite {
+        for (task, loss) in losses.enumerated() where loss.isFinite {
           counters.loss += loss
           counters.lossCount += Double(
             stride(from: task, to: input.weights.count, by: taskOfModel.count).count { input.weights[$0] > 0 })
         }
-        for table in rows.indices { zero(&rowGradients[table], as: rows[table]) }
-        for tensor in dense.indices { zero(&denseGradients[tensor], as: dense[tensor]) }
-        pass.backward(
-          input, rows: rows, dense: dense, logitGradients: logitGradients, rowGradients: &rowGradients,
-          denseGradients: &denseGradients)
-        cause = NonFinite(options: options, batch: batch).inBackward(rows: rowGradients, dense: denseGradients)
+        cause = numbers.inBackward(rows: rowGradients, dense: denseGradients)
       }
       if let cause {
         isRejected = true
@@ -265,25 +261,20 @@ public struct TrainerCore: ~Copyable {
     return rejected
   }
 
-  private mutating func correctedLoss(_ batch: TrainingBatch, _ input: Batch) -> [Double] {
-    guard options.correction == .loss else {
-      return Losses.weightedLogLoss(logits: logits, batch: input, gradients: &logitGradients)
-    }
+  /// What is added to the logits before the loss is taken; empty for nothing.
+  private func shifts(of batch: TrainingBatch) -> [Float] {
+    guard options.correction == .loss else { return [] }
     // The logit of sampled data is the true one minus ln r.
-    var shifted = logits
-    for (example, record) in batch.examples.enumerated() {
-      for (task, schemaIndex) in taskOfModel.enumerated() where record.rates[schemaIndex] < 1 {
-        shifted[example * taskOfModel.count + task] -= logOf(record.rates[schemaIndex])
-      }
+    return batch.examples.flatMap { example in
+      taskOfModel.map { example.rates[$0] < 1 ? -logOf(example.rates[$0]) : 0 }
     }
-    return Losses.weightedLogLoss(logits: shifted, batch: input, gradients: &logitGradients)
   }
 
   /// Puts the replies' rows in the order of the batch's unique ids.
   private mutating func gather(_ batch: TrainingBatch, _ replies: [PullReply?]) {
     for (table, clusterTable) in options.tableIndex.enumerated() {
       let count = batch.assembler.uniqueIds[table].count * options.tables[clusterTable].weightCount
-      if rows[table].count != count { rows[table] = [Float](repeating: 0, count: count) }
+      resize(&rows[table], to: count)
     }
     for (shard, reply) in replies.enumerated() {
       guard let reply else { continue }
@@ -303,9 +294,10 @@ public struct TrainerCore: ~Copyable {
   private mutating func score(_ batch: TrainingBatch, _ log: inout ScoreLog) {
     let tasks = taskOfModel.count
     let last = log.lastPosition[UInt32(batch.partition)] ?? .start
+    var record = ScoreRecord(partition: UInt32(batch.partition), position: .start, time: 0, ordinal: 0, tasks: [])
     for (index, example) in batch.examples.enumerated() where batch.positions[index] > last {
-      var figures: [ScoreRecord.Task] = []
-      figures.reserveCapacity(tasks)
+      (record.position, record.time, record.ordinal) = (batch.positions[index], example.time, example.ordinal.low)
+      record.tasks.removeAll(keepingCapacity: true)
       for (task, schemaIndex) in taskOfModel.enumerated() {
         let rate = example.rates[schemaIndex]
         var logit = logits[index * tasks + task]
@@ -313,16 +305,13 @@ public struct TrainerCore: ~Copyable {
         let probability = Losses.sigmoid(logit)
         let label = example.labels[schemaIndex]
         let value: Float = label == .masked ? .nan : (label == .positive ? 1 : 0)
-        figures.append(
+        record.tasks.append(
           ScoreRecord.Task(
             label: value, prequential: probability,
             served: schemaIndex < example.predictions.count ? example.predictions[schemaIndex] : .nan, rate: rate))
         if label != .masked { windows[task].record(prediction: probability, label: value) }
       }
-      log.append(
-        ScoreRecord(
-          partition: UInt32(batch.partition), position: batch.positions[index], time: example.time,
-          ordinal: example.ordinal.low, tasks: figures))
+      log.append(record)
     }
   }
 

@@ -60,13 +60,8 @@ import Testing
     return (1...3 as ClosedRange<UInt64>).map { seed in
       let batch = batch(seed: seed)
       var outcome = Outcome()
-      pass.forward(batch, rows: rows, dense: dense, logits: &outcome.logits)
-      var gradients: [Float] = []
-      _ = Losses.weightedLogLoss(logits: outcome.logits, batch: batch, gradients: &gradients)
-      outcome.rows = rows.map { $0.map { _ in 0 } }
-      outcome.dense = dense.map { $0.map { _ in 0 } }
-      pass.backward(
-        batch, rows: rows, dense: dense, logitGradients: gradients, rowGradients: &outcome.rows,
+      _ = pass.train(
+        batch, rows: rows, dense: dense, logits: &outcome.logits, rowGradients: &outcome.rows,
         denseGradients: &outcome.dense)
       return outcome
     }
@@ -85,5 +80,33 @@ import Testing
 
   @Test func `the same number of threads gives the same bits`() {
     #expect(outcomes(threads: 3) == outcomes(threads: 3))
+  }
+
+  @Test(arguments: [1, 3])
+  func `a shift is in the loss and its gradient, and not in the logits`(threads: Int) {
+    // The gradient of a task's last bias is the sum of sigmoid(logit + shift) - label, each times its weight.
+    let bias = model.denseTensors.firstIndex { $0.name == "head.bias" }!
+    let batch = batch(seed: 4)
+    var random = SeededRandom(seed: 5)
+    let shifts = (0..<examples * 2).map { _ in Float(random.uniform()) }
+    func trained(_ shifts: [Float]) -> (Outcome, [Double]) {
+      var outcome = Outcome()
+      let losses = ParallelPass(model, threads: threads).train(
+        batch, rows: rows, dense: dense, shifts: shifts, logits: &outcome.logits, rowGradients: &outcome.rows,
+        denseGradients: &outcome.dense)
+      return (outcome, losses)
+    }
+    let (plain, _) = trained([])
+    let (shifted, losses) = trained(shifts)
+    #expect(plain.logits == shifted.logits)
+    var gradients: [Float] = []
+    let expected = Losses.weightedLogLoss(
+      logits: zip(plain.logits, shifts).map { $0 + $1 }, batch: batch, gradients: &gradients)
+    for task in 0..<2 {
+      #expect(abs(losses[task] - expected[task]) <= 1e-6 * expected[task])
+      let sum = stride(from: task, to: gradients.count, by: 2).reduce(0) { $0 + Double(gradients[$1]) }
+      #expect(abs(Double(shifted.dense[bias][task]) - sum) <= 1e-4 * max(1, abs(sum)))
+      #expect(abs(shifted.dense[bias][task] - plain.dense[bias][task]) > 1)
+    }
   }
 }

@@ -4,5 +4,6 @@
 #include "crc32c.h"
 #include "embeddings.h"
 #include "id_streams.h"
+#include "layers.h"
 #include "posix.h"
 #include "replica.h"
