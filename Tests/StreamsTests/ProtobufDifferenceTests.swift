@@ -51,26 +51,26 @@ import Testing
   @Test func `random messages give the same events and refusals`() throws {
     var random = SeededRandom(seed: 11)
     var (taken, refused) = (0, 0)
-    for _ in 0..<2000 {
+    for _ in 0..<500 {
       let body: [UInt8] = try batch(&random).serializedBytes()
       let outcomes = try #require(expected(body))
       #expect(found(body) == outcomes)
       for outcome in outcomes { if case .taken = outcome { taken += 1 } else { refused += 1 } }
     }
-    #expect(taken > 1000 && refused > 1000)
+    #expect(taken > 200 && refused > 200)
   }
 
   @Test func `mutated messages give the same events and refusals, or none`() throws {
     var random = SeededRandom(seed: 12)
     var (read, malformed) = (0, 0)
-    for _ in 0..<20_000 {
+    for _ in 0..<4000 {
       var body: [UInt8] = try batch(&random).serializedBytes()
       for _ in 0..<Int.random(in: 1...3, using: &random) { mutate(&body, &random) }
       let outcomes = expected(body)
       #expect(found(body) == outcomes, "\(body)")
       if outcomes == nil { malformed += 1 } else { read += 1 }
     }
-    #expect(read > 4000 && malformed > 4000)
+    #expect(read > 200 && malformed > 1000)
   }
 
   @Test func `what protobuf allows and encoders do not write gives the same events`() throws {
