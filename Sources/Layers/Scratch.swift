@@ -7,7 +7,7 @@ public struct Scratch: Sendable {
 
   /// What the next batch's dropout is drawn from; nil, the default, to drop nothing, as a prediction wants.
   ///
-  /// A trainer sets it before each forward to a function of its own seed and the batch.
+  /// A trainer sets it before each forward to a function of the batch and the place in it.
   public var dropoutSeed: UInt64?
 
   /// Empty scratch; it grows to what its model needs with the first batch.

@@ -22,13 +22,15 @@ final class ParallelPass {
 
   /// Fills `logits` (`[examples × tasks]`) and both gradients, whatever they held, and gives the loss of each task.
   ///
-  /// - Parameter shifts: what is added to the logits before the loss is taken, `[examples × tasks]`, or empty.
+  /// - Parameters:
+  ///   - shifts: what is added to the logits before the loss is taken, `[examples × tasks]`, or empty.
+  ///   - seed: what dropout draws from, another one for every batch.
   func train(
-    _ batch: Batch, rows: [[Float]], dense: [[Float]], shifts: [Float] = [], logits: inout [Float],
+    _ batch: Batch, rows: [[Float]], dense: [[Float]], shifts: [Float] = [], seed: UInt64 = 0, logits: inout [Float],
     rowGradients: inout [[Float]], denseGradients: inout [[Float]]
   ) -> [Double] {
     let cuts = cuts(batch.exampleCount)
-    let order = Order(batch: batch, rows: rows, dense: dense, shifts: shifts)
+    let order = Order(batch: batch, rows: rows, dense: dense, shifts: shifts, seed: seed)
     let helpers = workers.prefix(cuts.count - 2)
     for (index, worker) in helpers.enumerated() { worker.begin(order, cuts[index + 1]..<cuts[index + 2]) }
     run.train(
@@ -59,6 +61,7 @@ private struct Order: Sendable {
   let rows: [[Float]]
   let dense: [[Float]]
   let shifts: [Float]
+  let seed: UInt64
 }
 
 /// What one thread keeps from piece to piece.
@@ -82,6 +85,7 @@ private struct Run {
     for start in stride(from: range.lowerBound, to: range.upperBound, by: Self.piece) {
       let piece = start..<min(start + Self.piece, range.upperBound)
       let batch = order.batch.slice(piece)
+      scratch.dropoutSeed = Hashing.mix(order.seed &+ UInt64(start))
       model.forward(batch, rows: order.rows, dense: order.dense, scratch: &scratch, logits: &self.logits)
       logits += self.logits[..<(piece.count * tasks)]
       if !order.shifts.isEmpty {

@@ -218,8 +218,8 @@ public struct TrainerCore: ~Copyable {
     if !isRejected {
       let input = batch.modelBatch(options, taskOfModel: taskOfModel, featureOfModel: featureOfModel)
       let losses = pass.train(
-        input, rows: rows, dense: dense, shifts: shifts(of: batch), logits: &logits, rowGradients: &rowGradients,
-        denseGradients: &denseGradients)
+        input, rows: rows, dense: dense, shifts: shifts(of: batch), seed: batch.seed, logits: &logits,
+        rowGradients: &rowGradients, denseGradients: &denseGradients)
       score(batch, &scores)
       try scores.flush()
       let numbers = NonFinite(options: options, batch: batch)

@@ -33,6 +33,8 @@ struct TrainingBatch {
   var eventTime: Milliseconds = .min
   var watermark: Milliseconds = .min
   var arrivals: [ArrivalCount] = []
+  /// What dropout draws from: the same whenever these examples are a batch.
+  var seed: UInt64 { Hashing.mix(end.low &+ UInt64(partition) << 48) }
 
   init(
     partition: Int, chain: ChainKey, previousEnd: Position, startedAt: Int64, columns: FeatureColumns,

@@ -82,6 +82,32 @@ import Testing
     #expect(outcomes(threads: 3) == outcomes(threads: 3))
   }
 
+  @Test func `dropout is drawn anew for every batch and piece, and alike from the same seed`() throws {
+    var options = model.options
+    options.dropout = 0.5
+    let pass = ParallelPass(try makeModel(options), threads: 1)
+    // One example again and again: without dropout its logits are the same everywhere.
+    var batch = batch(seed: 6)
+    for index in batch.features.indices {
+      let rows = batch.features[index].rows
+      batch.features[index] = FeatureColumn(
+        table: batch.features[index].table, rows: Array(repeating: rows[0], count: examples))
+    }
+    batch.dense = (0..<examples * 3).map { batch.dense[$0 % 3] }
+    func logits(seed: UInt64) -> [Float] {
+      var outcome = Outcome()
+      _ = pass.train(
+        batch, rows: rows, dense: dense, seed: seed, logits: &outcome.logits, rowGradients: &outcome.rows,
+        denseGradients: &outcome.dense)
+      return outcome.logits
+    }
+    let first = logits(seed: 1)
+    #expect(first == logits(seed: 1))
+    #expect(first != logits(seed: 2))
+    let tasks = first.count / examples
+    #expect(examples > 256 && first[..<tasks] != first[256 * tasks..<257 * tasks])
+  }
+
   @Test(arguments: [1, 3])
   func `a shift is in the loss and its gradient, and not in the logits`(threads: Int) {
     // The gradient of a task's last bias is the sum of sigmoid(logit + shift) - label, each times its weight.
