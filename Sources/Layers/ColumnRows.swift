@@ -15,6 +15,7 @@ struct ColumnRows {
     self.column = column
     self.width = width
     self.isMean = isMean
+    precondition(!column.offsets.isEmpty, "a column without offsets")
     let fits = unsafe guira_column_fits(
       column.offsets, column.offsets.count - 1, column.rows, column.rows.count, floats / max(1, width))
     precondition(fits != 0, "a column's rows leave its table of \(floats / max(1, width))")

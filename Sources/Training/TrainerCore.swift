@@ -160,7 +160,7 @@ public struct TrainerCore: ~Copyable {
 
   // MARK: Pipeline
 
-  /// Sends pulls of full or overdue batches and trains on what has come back.
+  /// Sends pulls of full or overdue batches, or trains on what has come back; call it again while it does something.
   ///
   /// - Parameter isDry: whether the sources have nothing more at the moment; then a waiting batch is not held back for
   ///   the next one's pull.
@@ -175,8 +175,10 @@ public struct TrainerCore: ~Copyable {
       pulling.append(sendPull(of: batch, now: now))
       didWork = true
     }
-    guard let first = pulling.first, pulling.count == 2 || isDry || isBackedUp else { return didWork }
-    guard let replies = client.takePull(first.ticket) else { return didWork }
+    // A pull leaves before the arithmetic that its answer is on its way beside: the caller sends it, and comes back.
+    guard !didWork, let first = pulling.first, pulling.count == 2 || isDry || isBackedUp,
+      let replies = client.takePull(first.ticket)
+    else { return didWork }
     let batch = pulling.removeFirst()
     try train(on: batch, replies: replies, now: now, scores: &scores)
     return true

@@ -303,7 +303,7 @@ struct BenchTable: ParsableCommand {
   @Option(help: "Ids per batch.") var batch = 4096
   @Option(help: "Batches per repeat.") var batches = 500
   @Option(help: "Repeats.") var repeats = 5
-  @Option(help: "How often the table is filled.") var fills = 1
+  @Option(help: "How often the table is filled; from three on, the longest batch by medians too.") var fills = 1
   @Option(help: "The program that does the same with other hash tables, as `make bench-peers` builds it.")
   var peers: String?
   @Option(help: "The seed of everything.") var seed: UInt64 = 1

@@ -114,6 +114,12 @@ private final class Pair {
     Issue.record("the trainer does not finish: \(trainer.client.waitsFor ?? "")")
   }
 
+  /// Takes records, and works once.
+  func take(_ range: Range<Int>) throws -> Bool {
+    for number in range { trainer.take(record(number), of: 0, now: now) }
+    return try trainer.work(now: now, isDry: false, scores: &scores)
+  }
+
   private func record(_ number: Int) -> StreamRecord {
     var random = SeededRandom(seed: UInt64(number))
     let (user, item) = (random.next() % 20, random.next() % 50)
@@ -142,6 +148,22 @@ private final class Pair {
     let (first, second) = (try run(), try run())
     #expect(first == second)
     #expect(first.tables["item"]?.count == 50)
+  }
+
+  @Test func `the next batch's pull leaves before this batch's arithmetic`() throws {
+    let pair = try Pair(batchSize: 16)
+    try pair.claim()
+    #expect(try pair.take(0..<16))
+    try pair.turn()
+    #expect(try pair.take(16..<32))
+    let leaves = try pair.trainer.client.takeOutgoing().map { _, message in
+      var reader = ByteReader(message)
+      return try MessageHeader(decoding: &reader).opcode
+    }
+    let batches = pair.trainer.counters.batches
+    #expect(leaves == [.pull] && batches == 0)
+    #expect(try pair.take(32..<32))
+    #expect(pair.trainer.counters.batches == 1)
   }
 
   @Test func `batches follow each other without gaps and are as long as they should be`() throws {
