@@ -99,11 +99,19 @@ public enum Files {
 
   /// Writes a file beside the old one and puts it in its place.
   public static func replace(_ path: String, with content: RawSpan, durable: Bool = true) throws(FileError) {
+    try replace(path, durable: durable) { write throws(FileError) in try write(content) }
+  }
+
+  /// Writes a file beside the old one, in as many pieces as `body` gives to `write`, and puts it in its place.
+  public static func replace(
+    _ path: String, durable: Bool = true,
+    body: (_ write: (RawSpan) throws(FileError) -> Void) throws(FileError) -> Void
+  ) throws(FileError) {
     let temporary = path + ".tmp"
     let descriptor = unsafe open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
     guard descriptor >= 0 else { throw FileError(errno, "create \(temporary)") }
     do throws(FileError) {
-      try write(content, to: descriptor, path: temporary)
+      try body { piece throws(FileError) in try write(piece, to: descriptor, path: temporary) }
       if durable && fsync(descriptor) != 0 { throw FileError(errno, "fsync \(temporary)") }
     } catch {
       close(descriptor)

@@ -348,10 +348,8 @@ public final class Joiner {
     let checkpoint = JoinerCheckpoint(
       exampleEnds: outputs[..<examples].map(\.synced), lateEnd: lateEnd, withheldLate: withheldLate,
       store: core.storeState(snapshot: snapshotNumber))
-    var writer = ByteWriter(capacity: checkpointBytes + 4096)
-    checkpoint.encode(core, into: &writer)
     do throws(FileError) {
-      try Files.replace(JoinerCheckpoint.path(in: options.stateDirectory), with: writer.written)
+      checkpointBytes = try checkpoint.write(core, to: JoinerCheckpoint.path(in: options.stateDirectory))
       if core.storedImpressions > 0 { FaultPoint.pendingNamed.pass() }
       try store.removeSnapshots(but: core.storedImpressions > 0 ? snapshotNumber : 0)
     } catch {
@@ -363,7 +361,6 @@ public final class Joiner {
       let processed = inputs[index].position ?? checkpointPositions[index]
       try inputs[index].commit(processed: processed, safe: checkpointPositions[index])
     }
-    checkpointBytes = writer.count
     lastCheckpoint = Clocks.monotonic()
     checkpointNanoseconds = lastCheckpoint - begun
   }

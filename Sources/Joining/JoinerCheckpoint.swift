@@ -35,8 +35,33 @@ struct JoinerCheckpoint {
   /// What the core keeps on disk.
   var store = Store()
 
-  /// Appends the whole file's content.
-  func encode(_ core: borrowing JoinerCore, into writer: inout ByteWriter) {
+  /// Replaces the file, a piece at a time: a joiner with a bound on its memory has none to spare for a copy of its state.
+  /// - Returns: the bytes of the file.
+  func write(_ core: borrowing JoinerCore, to path: String) throws(FileError) -> Int {
+    var (bytes, checksum) = (0, UInt32(0))
+    try Files.replace(path) { write throws(FileError) in
+      var writer = ByteWriter(capacity: Self.pieceBytes * 2)
+      appendHead(to: &writer)
+      func put(_ writer: inout ByteWriter) throws(FileError) {
+        checksum = Hashing.crc32c(writer.written, continuing: checksum)
+        bytes += writer.count
+        try write(writer.written)
+        writer.clear()
+      }
+      try core.encode(into: &writer) { writer throws(FileError) in
+        if writer.count >= Self.pieceBytes { try put(&writer) }
+      }
+      try put(&writer)
+      writer.append(checksum)
+      bytes += writer.count
+      try write(writer.written)
+    }
+    return bytes
+  }
+
+  private static let pieceBytes = 1 << 20
+
+  private func appendHead(to writer: inout ByteWriter) {
     writer.append(Self.magic)
     writer.append(UInt32(exampleEnds.count))
     writer.append(array: exampleEnds)
@@ -48,11 +73,9 @@ struct JoinerCheckpoint {
       writer.append(UInt32(clamping: count))
     }
     writer.append(store)
-    core.encode(into: &writer)
-    writer.append(Hashing.crc32c(writer.written))
   }
 
-  /// What `encode` wrote: the ends, and a reader that stands before the core's state.
+  /// What `write` wrote: the ends, and a reader that stands before the core's state.
   static func decode(_ blob: Blob) throws(DecodeError) -> (checkpoint: JoinerCheckpoint, core: ByteReader) {
     let body = max(0, blob.count - 4)
     var tail = ByteReader(blob, range: body..<blob.count)

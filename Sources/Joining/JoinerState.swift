@@ -9,8 +9,10 @@ extension JoinerCore {
 
   /// Appends the whole state.
   ///
-  /// Examples must have been taken first.
-  public borrowing func encode(into writer: inout ByteWriter) {
+  /// Examples must have been taken first. `drain` is called now and then and may take what is written.
+  public borrowing func encode<Failure: Error>(
+    into writer: inout ByteWriter, drain: (inout ByteWriter) throws(Failure) -> Void
+  ) throws(Failure) {
     precondition(isDrained, "examples that were not taken would be lost by a checkpoint")
     writer.append(Self.format)
     writer.append(UInt16(tasks.names.count))
@@ -31,7 +33,7 @@ extension JoinerCore {
         writer.append(watermarks[rules.index(of: input)])
       }
     }
-    table.encode(into: &writer)
+    try table.encode(into: &writer, drain: drain)
     writer.append(UInt32(withheld.count))
     for (id, mask) in withheld {
       writer.append(id)
@@ -41,6 +43,12 @@ extension JoinerCore {
     writer.append(UInt64(0))
     features?.encode(into: &writer)
     writer.patch(UInt64(writer.count - length - 8), at: length)
+    try drain(&writer)
+  }
+
+  /// Appends the whole state in one piece.
+  public borrowing func encode(into writer: inout ByteWriter) {
+    encode(into: &writer) { (_: inout ByteWriter) throws(Never) in }
   }
 
   /// A core that goes on where another was encoded.
@@ -122,7 +130,9 @@ extension JoinerCore {
 }
 
 extension PendingTable {
-  func encode(into writer: inout ByteWriter) {
+  func encode<Failure: Error>(
+    into writer: inout ByteWriter, drain: (inout ByteWriter) throws(Failure) -> Void
+  ) throws(Failure) {
     let live = slots.indices.filter { slots[$0].kind != .free }
     writer.append(UInt32(live.count))
     for index in live {
@@ -147,6 +157,7 @@ extension PendingTable {
       writer.append(array: slot.predictions)
       writer.append(UInt32(slot.features.bytes.count))
       writer.append(bytes: slot.features.bytes)
+      try drain(&writer)
     }
     writer.append(UInt32(rememberedMinutes.count))
     for minute in rememberedMinutes {
@@ -154,6 +165,7 @@ extension PendingTable {
       writer.append(minute)
       writer.append(UInt32(ids.count))
       writer.append(array: ids)
+      try drain(&writer)
     }
   }
 

@@ -66,4 +66,25 @@ import Testing
     let found = reference.filter { index[$0.key] == $0.value }.count
     #expect(found == reference.count && index.count == reference.count)
   }
+
+  @Test func `a checkpoint written in pieces holds the state in one piece, and reads`() throws {
+    let scratch = ScratchDirectory()
+    var scenario = Scenario(task("click", window: 1_000_000))
+    let features = FeatureBlock(bytes: [UInt8](repeating: 7, count: 4000))
+    for id in 1...1500 as ClosedRange<UInt64> {
+      scenario.shown(.impression(Impression(id: ImpressionID(id), time: 1000, features: features)))
+    }
+    var whole = ByteWriter()
+    scenario.core.encode(into: &whole)
+    let path = "\(scratch.path)/joiner.checkpoint"
+    var checkpoint = JoinerCheckpoint()
+    checkpoint.exampleEnds = [Position(low: 3)]
+    let bytes = try checkpoint.write(scenario.core, to: path)
+    let file = Blob(try Files.read(path))
+    #expect(bytes == file.count && bytes > 5 << 20)
+    var (found, core) = try JoinerCheckpoint.decode(file)
+    #expect(found.exampleEnds == checkpoint.exampleEnds)
+    #expect(try core.view(UInt8.self, count: whole.count).array == whole.finish().array)
+    try core.expectEnd()
+  }
 }
