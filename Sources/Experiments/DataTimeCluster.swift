@@ -215,6 +215,9 @@ final class DataTimeCluster {
     predictor.filled(impression.features, at: impression.time)
   }
 
+  /// The event time before which all that features count has been counted.
+  var countedBefore: Milliseconds { features?.frontier ?? now }
+
   /// Takes the next impression; the joiner will make an example of it.
   func show(_ impression: Impression) {
     shown += 1

@@ -56,20 +56,22 @@ extension Experiment {
     let trial = DownstreamTrial(
       data: data, training: 0..<cut, judged: cut..<end, seed: configuration.cluster.seed)
     var done = 0.0
-    let steps = Double(2 + VectorWay.all.count + (options.ablation ? 2 * upstream.users.extractors.count : 0))
+    let ways = VectorWay.all + (configuration.userActions.isEmpty ? [] : VectorWay.onAction)
+    let steps = Double(2 + ways.count + (options.ablation ? 2 * upstream.users.extractors.count : 0))
     func advance(_ share: Double = 1) { progress(min(1, (done + share) / steps)) }
-    let made = try vectors(configuration, upstream, VectorWay.all, from: first, options) { advance($0) }
+    let made = try vectors(configuration, upstream, ways, from: first, options) { advance($0) }
     done += 1
     let none = try trial.run(vectors: [], width: 0)
     done += 1
     var results: [(name: String, result: DownstreamResult)] = [("no vector", none)]
-    for (way, values) in zip(VectorWay.all, made.values) {
+    for (way, values) in zip(ways, made.values) {
       results.append((way.name, try trial.run(vectors: values, width: made.width)))
       done += 1
       advance(0)
     }
     var tables = [
-      gains(trial, results), coverage(made, count: end), importance(trial, results, upstream), shifts(made),
+      gains(trial, results), coverage(made, ways, count: end), importance(trial, results, upstream), shifts(made),
+      kept(trial, results),
     ]
     if options.ablation, upstream.users.extractors.count > 1 {
       var ablated: [(name: String, result: DownstreamResult)] = [("no vector", none)]
@@ -209,11 +211,11 @@ extension Experiment {
     return table
   }
 
-  private func coverage(_ made: UserVectors, count: Int) -> ExperimentReport.Table {
+  private func coverage(_ made: UserVectors, _ ways: [VectorWay], count: Int) -> ExperimentReport.Table {
     ExperimentReport.Table(
       title: "coverage: impressions after 60 % with an embedding of their user", subject: "user vector",
       columns: ["share"],
-      rows: zip(VectorWay.all, made.defaults).map { way, defaults in
+      rows: zip(ways, made.defaults).map { way, defaults in
         ExperimentReport.Row(
           name: way.name,
           values: ExperimentReport.Figure([1 - Double(defaults) / Double(count)]).map { ["share": $0] } ?? [:])

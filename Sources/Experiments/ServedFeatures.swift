@@ -12,6 +12,8 @@ struct ServedFeatures {
   private let delay: Int64
   private let lateness: Int64
   private var watermark = Milliseconds.min
+  /// All events before it, less the delay, count.
+  private(set) var frontier = Milliseconds.min
 
   /// Features that have seen nothing; nil when none are computed from the stream.
   ///
@@ -26,7 +28,7 @@ struct ServedFeatures {
   /// Counts all that a replica has counted at a moment.
   mutating func advance(to moment: Milliseconds) {
     watermark = max(watermark, moment.earlier(by: lateness))
-    let frontier = min(watermark.later(by: delay), moment)
+    frontier = min(watermark.later(by: delay), moment)
     shared.update { $0.advance(to: frontier) }
   }
 

@@ -13,13 +13,25 @@ struct VectorWay: Equatable {
   var name: String
   var mode: SoapMode
   var pooling = 3
+  /// Whether a user is worked out when an action counts, as with `recompute: onAction`.
+  var isOnAction = false
+
+  /// The way whose reads wait for the embedding of their own inputs.
+  static let realtime = "real-time"
 
   /// What the paper compares, and poolings of the default.
   static let all = [
     VectorWay(name: "frozen", mode: .frozen), VectorWay(name: "offline, daily", mode: .offline),
-    VectorWay(name: "async", mode: .async), VectorWay(name: "real-time", mode: .realtime),
+    VectorWay(name: "async", mode: .async), VectorWay(name: realtime, mode: .realtime),
     VectorWay(name: "async, pooling 2", mode: .async, pooling: 2),
     VectorWay(name: "async, pooling 1", mode: .async, pooling: 1),
+  ]
+
+  /// What is compared where actions change a user's features.
+  static let onAction = [
+    VectorWay(name: "async, on action", mode: .async, isOnAction: true),
+    VectorWay(name: "async, on action, pooling 1", mode: .async, pooling: 1, isOnAction: true),
+    VectorWay(name: "real-time, pooling 1", mode: .realtime, pooling: 1),
   ]
 }
 
@@ -73,6 +85,10 @@ struct UserVectorRun {
     }
     var result = UserVectors(values: ways.map { _ in [] }, defaults: ways.map { _ in 0 })
     result.width = soaps[0].shape.width
+    var triggers = ActionTriggers(
+      actions: configuration.userActions, delayMilliseconds: configuration.streamFeatureRules?.delayMilliseconds ?? 0,
+      memoryMilliseconds: configuration.streamFeatureRules?.memoryMilliseconds ?? 0)
+    let acting = zip(ways, soaps).filter { $0.0.isOnAction }.map(\.1)
     var probe = try ShiftProbe(recording, soaps[0], model: upstream.name, from: first, users: Self.sampledUsers)
     var index = 0
     var today: Int64 = 0
@@ -82,6 +98,7 @@ struct UserVectorRun {
       case .action(let action):
         try cluster.advance(to: action.time, isPublishing: true, score: {}, label: { _ in })
         cluster.act(action)
+        triggers.take(event) { soaps[0].user(of: $0) }
       case .impression(let impression):
         try cluster.advance(to: impression.time, isPublishing: true, score: {}, label: { _ in })
         if index == first { try cluster.publish(always: true) }
@@ -92,9 +109,17 @@ struct UserVectorRun {
             for (way, soap) in zip(ways, soaps) where way.mode == .offline { while soap.workOnce() {} }
             probe.measure(cluster.predictor, model: upstream.name, at: impression.time, into: &result.shifts)
           }
+          if !acting.isEmpty {
+            let acted = triggers.due(before: cluster.countedBefore)
+            for soap in acting {
+              soap.recompute(acted, countedBefore: cluster.countedBefore)
+              while soap.workOnce() {}
+            }
+          }
           try ask(impression, soaps, into: &result)
         }
         cluster.show(impression)
+        if !acting.isEmpty { triggers.take(event) { soaps[0].user(of: $0) } }
         index += 1
         if index % 1000 == 0 { progress(Double(index) / Double(recording.impressions)) }
       }

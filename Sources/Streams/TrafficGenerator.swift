@@ -28,6 +28,10 @@ public struct TrafficOptions: Equatable, Sendable {
   public var zipfExponent = 1.05
   /// The time after which a share of 1/e of a user's taste is left.
   public var tasteDrift = Duration.seconds(2 * 86_400)
+  /// How much more or less a user clicks as moods come and go: the standard deviation of the logit; 0 for no moods.
+  public var mood = 0.0
+  /// The time after which a share of 1/e of a mood is left.
+  public var moodDrift = Duration.seconds(2 * 3600)
   /// How long an item lives, on average; then one with a new id takes its place.
   public var itemLifetime = Duration.seconds(3 * 86_400)
   /// The share of events delivered twice.

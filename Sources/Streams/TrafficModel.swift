@@ -50,6 +50,7 @@ struct TrafficModel {
   private struct User {
     var taste: SIMD4<Double>
     var bias: Double
+    var mood = 0.0
     var seen: Milliseconds
   }
 
@@ -85,17 +86,31 @@ struct TrafficModel {
     let item = item(slot, at: time, &random)
     let hour = time / 3_600_000 % 24
     let match = (user.taste * item.vector).sum() / 2
-    let click = Self.sigmoid(-0.6 + user.bias + item.bias + 1.3 * match + 0.3 * sin(Double(hour) * .pi / 12))
+    let click = Self.sigmoid(
+      -0.6 + user.bias + user.mood + item.bias + 1.3 * match + 0.3 * sin(Double(hour) * .pi / 12))
     let like = click * Self.sigmoid(-2 + match)
     let category = UInt64(slot % options.categories)
     return (UInt64(userRank + 1), item.id, category, UInt64(hour), click, like)
   }
 
   /// A user's taste is a random walk that forgets: after `tasteDrift` a share of 1/e of it is left.
+  ///
+  /// So is the mood, if there are moods.
   private mutating func user(_ rank: Int, at time: Milliseconds, _ random: inout SeededRandom) -> User {
-    var user = users[rank] ?? User(taste: random.vector(), bias: 0.4 * random.normal(), seen: time)
-    let kept = exp(-Double(time - user.seen) / Double(options.tasteDrift.milliseconds))
-    user.taste = kept * user.taste + sqrt(1 - kept * kept) * random.vector()
+    var user: User
+    if let known = users[rank] {
+      user = known
+    } else {
+      user = User(taste: random.vector(), bias: 0.4 * random.normal(), seen: time)
+      if options.mood > 0 { user.mood = options.mood * random.normal() }
+    }
+    func kept(_ drift: Duration) -> Double { exp(-Double(time - user.seen) / Double(drift.milliseconds)) }
+    let taste = kept(options.tasteDrift)
+    user.taste = taste * user.taste + sqrt(1 - taste * taste) * random.vector()
+    if options.mood > 0 {
+      let mood = kept(options.moodDrift)
+      user.mood = mood * user.mood + sqrt(1 - mood * mood) * options.mood * random.normal()
+    }
     user.seen = time
     users[rank] = user
     return user

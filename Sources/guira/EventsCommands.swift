@@ -65,8 +65,18 @@ struct EventsGenerate: ParsableCommand {
   @Option(help: "Impressions per second of event time.") var rate = 50.0
   @Option(help: "How many users.") var users = 20_000
   @Option(help: "How many items.") var items = 5_000
+  @Option(help: "How much moods change what users click: standard deviation of the logit; 0 for no moods.")
+  var mood = 0.0
+  @Option(help: "After how long, in event time, 1/e of a mood is left.") var moodDrift = "2h"
+  @Option(help: "After how long 1/e of a user's taste is left.") var tasteDrift = "2d"
 
   func validate() throws {
+    guard (0...10).contains(mood) else { throw ValidationError("--mood must be 0 to 10.") }
+    for drift in [moodDrift, tasteDrift] {
+      guard let duration = Duration(words: drift), duration > .zero else {
+        throw ValidationError("'\(drift)' is no duration above 0; write 60s, 10m, 6h or 1d.")
+      }
+    }
     guard (1...1_000_000_000).contains(impressions) else {
       throw ValidationError("--impressions must be 1 to 1000000000.")
     }
@@ -84,6 +94,9 @@ struct EventsGenerate: ParsableCommand {
       options.impressionsPerSecond = rate
       options.users = users
       options.items = items
+      options.mood = mood
+      options.moodDrift = Duration(words: moodDrift) ?? options.moodDrift
+      options.tasteDrift = Duration(words: tasteDrift) ?? options.tasteDrift
       let dataset = try TrafficGenerator.write(options, into: output)
       let hours = Double(dataset.lastTime - dataset.firstTime) / 3_600_000
       write("\(dataset.impressions) impressions over \((hours * 10).rounded() / 10) hours in \(output)\n")

@@ -1,4 +1,5 @@
 import Base
+import Glibc
 import Testing
 
 @testable import Streams
@@ -97,5 +98,43 @@ import Testing
     #expect(counts.count > 200)
     let top = counts.values.sorted(by: >).prefix(counts.count / 10).reduce(0, +)
     #expect(Double(top) / 4000 > 0.3)
+  }
+
+  @Test func `moods come and go with their drift, and leave what has none as it was`() throws {
+    typealias Shown = (time: Milliseconds, logit: Double)
+    func shown(_ change: @escaping (inout TrafficOptions) -> Void) throws -> [[Shown]] {
+      var byUser: [UInt64: [Shown]] = [:]
+      let records = records { options in
+        (options.users, options.zipfExponent, options.impressionsPerSecond) = (20, 0, 0.02)
+        change(&options)
+      }
+      for record in records {
+        guard let truth = record.truth, case .impression(let impression) = record.event,
+          case .ids(let ids) = try impression.features.values(of: .synthetic)[0]
+        else { continue }
+        byUser[ids[0], default: []].append((impression.time, log(truth.click / (1 - truth.click))))
+      }
+      return Array(byUser.values)
+    }
+    /// How alike what a user does is over up to an hour, and over more than half a day: covariance of logits.
+    func alike(_ users: [[Shown]]) -> (soon: Double, later: Double) {
+      var (soon, later) = ((sum: 0.0, count: 0.0), (sum: 0.0, count: 0.0))
+      for user in users {
+        let mean = user.map(\.logit).reduce(0, +) / Double(user.count)
+        for (place, first) in user.enumerated() {
+          for second in user[(place + 1)...] {
+            let product = (first.logit - mean) * (second.logit - mean)
+            if second.time - first.time < 3_600_000 { soon = (soon.sum + product, soon.count + 1) }
+            if second.time - first.time > 43_200_000 { later = (later.sum + product, later.count + 1) }
+          }
+        }
+      }
+      return (soon.sum / soon.count, later.sum / later.count)
+    }
+    let calm = alike(try shown { _ in })
+    let moody = alike(try shown { $0.mood = 2 })
+    #expect(abs(calm.soon) < 0.5)
+    #expect(moody.soon > 2 && abs(moody.later) < 0.5, "\(moody)")
+    #expect(records { $0.impressions = 200 } == records { ($0.impressions, $0.moodDrift) = (200, .seconds(1)) })
   }
 }

@@ -209,7 +209,7 @@ extension ClusterConfiguration {
   }
 
   /// The actions that these count or list.
-  var userActions: Set<String> {
+  public var userActions: Set<String> {
     var events: Set<String> = []
     for spec in userStreamFeatures {
       events.insert(spec.event)
