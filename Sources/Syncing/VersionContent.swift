@@ -103,7 +103,8 @@ public struct VersionContent: Sendable {
 
   package init(
     number: UInt64, basePart: (index: Int, count: Int)?, created: Milliseconds, newestEventTime: Milliseconds,
-    exampleCount: UInt64, totals: Totals = Totals(), epochs: [UInt64], identities: [UInt64], progress: [ConsumerProgress] = [],
+    exampleCount: UInt64, totals: Totals = Totals(), epochs: [UInt64], identities: [UInt64],
+    progress: [ConsumerProgress] = [],
     arrivals: [ArrivalCount], tables: [TableChange], tensors: [TensorChange]
   ) {
     self.number = number

@@ -133,7 +133,8 @@ public struct ServedFile: Sendable {
     } catch {}
     throw .servedFile(
       path: path,
-      problem: "is not what guira soap writes, {\"format\":1,\"models\":{…}}; remove it, and what was made until now counts "
+      problem:
+        "is not what guira soap writes, {\"format\":1,\"models\":{…}}; remove it, and what was made until now counts "
         + "as served")
   }
 

@@ -43,7 +43,7 @@ final class SoapService: Sendable {
     try requireModel(model)
     let audience = try audience(readers)
     let user = UInt64(name) ?? Hashing.xxh3(name, seed: userSeed)
-    return try answer(users: [user]) { () throws(FeatureStoreError) in 
+    return try answer(users: [user]) { () throws(FeatureStoreError) in
       try soap.vectors(of: [user], for: audience)
     }
   }
@@ -178,7 +178,8 @@ final class SoapService: Sendable {
       $0.sample("source=\"default\"", "\(status.defaultReads)")
     }
     text.value(
-      "guira_soap_withheld_total", "counter", "Users answered with the default because no entry is of a served version.",
+      "guira_soap_withheld_total", "counter",
+      "Users answered with the default because no entry is of a served version.",
       "\(status.withheldReads)")
     if !status.seen.isEmpty {
       func family(_ name: String, _ help: String, _ value: (SeenStatus) -> UInt64) {

@@ -138,9 +138,9 @@ extension RoleProcess {
     report.counters["defaultReads"] = Double(status.defaultReads)
     report.counters["withheldReads"] = Double(status.withheldReads)
     for model in status.seen {
-      report.counters["servedVersion/\(model.model)"] = Double(model.served)
-      report.counters["seenExamples/\(model.model)"] = Double(model.examples)
-      report.counters["seenExamplesNeeded/\(model.model)"] = Double(model.needed)
+      report.counters[StatusKey.servedVersion(model.model)] = Double(model.served)
+      report.counters[StatusKey.seenExamples(model.model)] = Double(model.examples)
+      report.counters[StatusKey.seenExamplesNeeded] = Double(model.needed)
     }
     report.counters["readsPerSecond"] = board.rate(
       "reads", Double(status.currentReads + status.storedReads + status.defaultReads))
