@@ -63,5 +63,7 @@ extension SyncCore {
   }
 
   /// What versions say of all consumers, in a fixed order.
-  var progressList: [ConsumerProgress] { pin?.progress ?? progress.values.sorted { $0.consumer < $1.consumer } }
+  var progressList: [ConsumerProgress] {
+    pin?.progress ?? Array(progress.values.sorted { $0.consumer < $1.consumer }.prefix(VersionContent.consumerLimit))
+  }
 }

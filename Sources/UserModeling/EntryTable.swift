@@ -154,7 +154,7 @@ final class EntryTable: Sendable {
       let alike = entries.indices.filter { entries[$0].shape == kept.shape }
       if alike.count > options.entriesPerUser {
         let surplus = ServedVersions.surplus(
-          alike.map { (entries[$0].version, entries[$0].madeAt) }, limit: options.entriesPerUser, floors: served)
+          alike.map { (entries[$0].version, entries[$0].madeAt) }, limit: options.entriesPerUser, served: served)
         for place in surplus.reversed() { entries.remove(at: alike[place]) }
       }
       stripe.set(user, entries)

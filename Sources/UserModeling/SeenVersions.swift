@@ -152,7 +152,7 @@ struct SeenVersions: Sendable {
   }
 
   /// What is served to some model, each state once.
-  var floors: [ServedVersions] { Array(Set(models.map(\.served)).prefix(ServedVersions.floorLimit)) }
+  var states: [ServedVersions] { ServedVersions.states(models.map(\.served)) }
 
   /// Whether a user is answered with the newest version before others.
   func isEarly(_ user: UInt64) -> Bool {

@@ -23,9 +23,14 @@ public struct ServedVersions: Hashable, Sendable, Codable {
   static let numberingLimit = 8
 
   /// How many different states of what is served a feature store keeps entries of.
-  static let floorLimit = 8
+  private static let stateLimit = 8
   /// How many entries of a user it keeps of each: as many as are pooled without a current one.
   static let keptEntries = 2
+
+  /// The different states among those of some models, the lowest when there are many.
+  static func states(_ all: some Sequence<ServedVersions>) -> [ServedVersions] {
+    Array(Set(all).sorted { $0.current.version < $1.current.version }.prefix(stateLimit))
+  }
 
   /// What is served at first: whatever was made before `now`, because it was answered to everybody then.
   init(before now: Milliseconds) {
@@ -80,18 +85,42 @@ public struct ServedVersions: Hashable, Sendable, Codable {
     return both
   }
 
-  /// Which of a user's entries, newest first, are too many: all but the newest `limit`, and the newest that are served.
+  /// Which of a user's entries, newest first, are too many for these states of what is served.
+  ///
+  /// Kept are the newest `limit`, and of each state the newest that are served. Of what is not served to all yet, some
+  /// must still be there when it is, however often the user is worked out meanwhile: of all ages one, the spans of ages
+  /// being twice as long from one to the next. So what a model reads is at most some times older than it takes a version
+  /// to be served.
   static func surplus(
-    _ entries: [(version: UInt64, madeAt: Milliseconds)], limit: Int, floors: [ServedVersions]
+    _ entries: [(version: UInt64, madeAt: Milliseconds)], limit: Int, served states: [ServedVersions]
   ) -> [Int] {
     guard entries.count > limit else { return [] }
     var kept = Set(0..<limit)
-    for floor in floors {
-      kept.formUnion(
-        entries.indices.lazy.filter { floor.covers(entries[$0].version, madeAt: entries[$0].madeAt) }
-          .prefix(keptEntries))
+    let newest = entries.map(\.madeAt).max() ?? 0
+    var oldest: [Int: Int] = [:]
+    var counts = [Int](repeating: 0, count: states.count)
+    for (place, entry) in entries.enumerated() {
+      var isServedToAll = true
+      for (state, served) in states.enumerated() {
+        if !served.covers(entry.version, madeAt: entry.madeAt) {
+          isServedToAll = false
+        } else if counts[state] < keptEntries {
+          counts[state] += 1
+          kept.insert(place)
+        }
+      }
+      // The later in the list, the older.
+      if !isServedToAll, place >= limit { oldest[span(ofAge: newest, entry.madeAt)] = place }
     }
+    kept.formUnion(oldest.values)
     return entries.indices.filter { !kept.contains($0) }
+  }
+
+  /// The first span of ages; each one after is twice as long as all before it.
+  static let firstSpan: UInt64 = 15_000
+
+  private static func span(ofAge newest: Milliseconds, _ madeAt: Milliseconds) -> Int {
+    64 - (UInt64(bitPattern: newest &- madeAt) / firstSpan).leadingZeroBitCount
   }
 
   /// Whether it can be true: what is read from a file may say anything.
@@ -118,8 +147,8 @@ public struct ServedFile: Sendable {
   }
 
   /// What is served to some model, each state once: of these a feature store keeps entries.
-  public func floors() throws(SoapError) -> [ServedVersions] {
-    Array(Set(try read().values).prefix(ServedVersions.floorLimit))
+  public func states() throws(SoapError) -> [ServedVersions] {
+    ServedVersions.states(try read().values)
   }
 
   /// What is served by model; nothing when there is no file.

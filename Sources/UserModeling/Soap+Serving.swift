@@ -114,7 +114,7 @@ extension Soap {
     keepServed()
   }
 
-  private func keepServed() { store.keep(seen.withLock { $0?.floors ?? [] }) }
+  private func keepServed() { store.keep(seen.withLock { $0?.states ?? [] }) }
 
   /// Writes down what is served; false when it could not be done.
   @discardableResult

@@ -80,7 +80,7 @@ public final class Soap: Sendable {
     self.servedFile = servedFile
     let seen = try Self.seenVersions(options, file: servedFile, now: clock())
     downstream = Dictionary(options.downstream.map { ($0, seen?.index(of: $0) ?? -1) }) { first, _ in first }
-    store.keep(seen?.floors ?? [])
+    store.keep(seen?.states ?? [])
     self.seen = Mutex(seen)
   }
 

@@ -169,7 +169,14 @@ import Wire
     let error = #expect(throws: ErrorReply.self) { try versions(["news"]) }
     #expect(error?.code == .mismatch && error?.message.contains("use: feed") == true)
 
+    let user = try #require(all.first)
+    let one = try running.get("/v1/models/users/users/\(user)?for=feed")
+    #expect(((one?["users"] as? [[String: Any]])?.first?["version"] as? NSNumber)?.uint64Value == read[0])
+    let refusal = try #require(try running.get("/v1/models/users/users/\(user)?for=feed,news"))
+    #expect("\(refusal)".contains("no downstream model 'news'"))
+
     let status = ClusterStatus.read(StatePaths(running.scratch.state), configuration)
+    #expect(StatusView.page(status, width: 500).joined().contains("feed is served"))
     #expect(try kill(#require(status[RoleInstance(.soap)]?.pid), SIGKILL) == 0)
     var back: UInt64 = 0
     let patience = Clocks.monotonic() + 120_000_000_000

@@ -90,6 +90,28 @@ struct StoreContract {
     #expect(try times() == [26, 25, 24, 23])
   }
 
+  /// A user who acts every ten seconds, versions every minute, and each served a quarter of an hour later.
+  func keepsWhatWillBeServed() throws {
+    let store = try open(FeatureStoreOptions())
+    var served = ServedVersions(before: 0)
+    served.begin(store: 5, at: 0)
+    var (oldest, most) = (0 as Int64, 0)
+    for second in stride(from: 10, to: 4 * 3600, by: 10) as StrideTo<Int64> {
+      if second > 900 { served.serve(UInt64((second - 900) / 60)) }
+      store.keep([served])
+      let entry = Fixture.entry(1, at: second * 1000, version: UInt64(second / 60))
+      try store.write([EmbeddingWrite(user: 7, entry: entry)])
+      let entries = try store.entries(of: [7], asOf: nil)[0]
+      let read = entries.filter { served.covers($0.version, madeAt: $0.madeAt) }
+      guard second > 1800 else { continue }
+      #expect(read.count >= 2)
+      oldest = max(oldest, second - (read.first?.madeAt ?? 0) / 1000)
+      most = max(most, entries.count)
+    }
+    #expect(oldest < 3 * 900, "what is read is \(oldest) s old")
+    #expect(most < 16, "\(most) entries")
+  }
+
   func comesBack(half: Bool) throws {
     var options = FeatureStoreOptions()
     options.halfPrecision = half
@@ -129,6 +151,9 @@ struct StoreContract {
   @Test func `entries that are served to a model are kept beside the last ones`() throws {
     try contract().keepsWhatIsServed()
   }
+  @Test func `entries of versions that will be served are there when they are`() throws {
+    try contract().keepsWhatWillBeServed()
+  }
 
   @Test func `entries that are served come back after a restart, from a journal that was written anew, too`() throws {
     let directory = try Fixture.directory()
@@ -144,7 +169,7 @@ struct StoreContract {
         try store.write([EmbeddingWrite(user: 7, entry: Fixture.entry(1, at: time, version: UInt64(time)))])
       }
       try store.sync()
-      #expect(store.entries(of: [7], asOf: nil)[0].map(\.version) == [400, 399, 398, 397, 3, 2])
+      #expect(store.entries(of: [7], asOf: nil)[0].map(\.version) == [400, 399, 398, 397, 4, 3, 2])
     }
     #expect(try open([]).entries(of: [7], asOf: nil)[0].first?.version == 400)
   }

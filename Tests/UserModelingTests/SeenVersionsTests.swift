@@ -78,7 +78,7 @@ import Testing
     #expect(serve(&seen) == [6, 5])
     #expect(seen.served(toAll: [0]).covers(6, madeAt: 300) && !seen.served(toAll: [1]).covers(6, madeAt: 300))
     #expect(!seen.served(toAll: [0, 1]).covers(6, madeAt: 300) && seen.served(toAll: [1, 0]).covers(5, madeAt: 300))
-    #expect(Set(seen.floors) == Set(seen.served.values))
+    #expect(Set(seen.states) == Set(seen.served.values))
   }
 
   @Test func `numbers of another store are other versions`() {

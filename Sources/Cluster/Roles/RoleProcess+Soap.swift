@@ -24,7 +24,7 @@ extension RoleProcess {
     let servedFile = ServedFile(
       "\(directory)/served.json", durable: configuration.cluster.durability == .epoch)
     let entries = try featureStore(
-      of: upstream.model.name, keeping: soapOptions.seen == nil ? [] : try servedFile.floors())
+      of: upstream.model.name, keeping: soapOptions.seen == nil ? [] : try servedFile.states())
     // What a slow tower would do to readers (docs/user-modelling.md).
     if let text = ProcessInfo.processInfo.environment["GUIRA_SOAP_DELAY_MS"], let delay = Int(text) {
       soapOptions.computeDelay = .milliseconds(delay)
