@@ -180,6 +180,7 @@ enum BenchUsers {
         entries.write([EmbeddingWrite(user: user, entry: entry)])
       }
       let seeing = Array(models.prefix(models.count / Int(version)))
+      for model in seeing { soap.modelProgressed(consumer: Hashing.xxh3(model), examples: 0, watermark: .min) }
       _ = try soap.vectors(of: Array(0..<UInt64(min(settings.ids, 10_000))), for: soap.audience(seeing))
       for model in seeing {
         soap.modelProgressed(consumer: Hashing.xxh3(model), examples: version, watermark: .max)

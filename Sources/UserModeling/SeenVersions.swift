@@ -57,8 +57,8 @@ public struct SeenStatus: Sendable, Equatable {
 /// The answers of one version for one model, until it is served.
 private struct Candidate: Sendable {
   let version: UInt64
-  /// Examples that the model had been trained on when the first answer went out, as far as was known.
-  let examplesBefore: UInt64
+  /// Examples that the model had been trained on when the first answer went out, as far as was known; nil until something is.
+  var examplesBefore: UInt64?
   /// Answers that are trained.
   var trained: UInt64 = 0
   /// Answers by the watermark that makes them trained, ascending.
@@ -105,8 +105,8 @@ struct SeenVersions: Sendable {
     let step: Int64
     var served: ServedVersions
     var candidates: [Candidate] = []
-    var examples: UInt64 = 0
-    var watermark = Milliseconds.min
+    /// Nil until a version has told.
+    var examples: UInt64?
   }
 
   /// More versions than these are not told apart.
@@ -166,7 +166,7 @@ struct SeenVersions: Sendable {
       for index in models.indices {
         models[index].candidates = []
         models[index].served.begin(store: store, at: now)
-        (models[index].examples, models[index].watermark) = (0, .min)
+        models[index].examples = nil
       }
       self.store = store
       published = 0
@@ -192,8 +192,9 @@ struct SeenVersions: Sendable {
   mutating func progressed(_ consumer: UInt64, examples: UInt64, watermark: Milliseconds) {
     for index in models.indices where models[index].consumer == consumer {
       models[index].examples = examples
-      models[index].watermark = watermark
       for candidate in models[index].candidates.indices {
+        let before = models[index].candidates[candidate].examplesBefore
+        models[index].candidates[candidate].examplesBefore = before ?? examples
         models[index].candidates[candidate].settle(watermark: watermark)
       }
     }
@@ -205,8 +206,10 @@ struct SeenVersions: Sendable {
       var sum: UInt64 = 0
       for candidate in models[place].candidates.reversed() {
         sum += candidate.trained
-        let (trained, hasFewer) = models[place].examples.subtractingReportingOverflow(candidate.examplesBefore)
-        if sum >= needed, !hasFewer, trained >= options.examples { return (place, candidate.version) }
+        guard let examples = models[place].examples, let before = candidate.examplesBefore else { continue }
+        if sum >= needed, examples >= before, examples - before >= options.examples {
+          return (place, candidate.version)
+        }
       }
       return nil
     }

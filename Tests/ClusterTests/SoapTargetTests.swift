@@ -117,12 +117,12 @@ import Testing
     var version = platform.content(2)
     version.progress = [
       ConsumerProgress(consumer: Hashing.xxh3("users"), exampleCount: 9, watermark: .max),
-      ConsumerProgress(consumer: Hashing.xxh3("feed"), exampleCount: 1, watermark: .max),
+      ConsumerProgress(consumer: Hashing.xxh3("feed"), exampleCount: 7, watermark: .max),
     ]
     try platform.take(version)
     #expect(platform.soap.status.seen.map(\.served) == [0])
     version.number = 3
-    version.progress[1].exampleCount = 2
+    version.progress[1].exampleCount = 9
     try platform.take(version)
     #expect(platform.soap.status.seen.map(\.served) == [1])
     version.number = 4

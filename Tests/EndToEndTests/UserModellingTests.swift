@@ -173,7 +173,7 @@ import Wire
     let one = try running.get("/v1/models/users/users/\(user)?for=feed")
     #expect(((one?["users"] as? [[String: Any]])?.first?["version"] as? NSNumber)?.uint64Value == read[0])
     let refusal = try #require(try running.get("/v1/models/users/users/\(user)?for=feed,news"))
-    #expect("\(refusal)".contains("no downstream model 'news'"))
+    #expect((refusal["error"] as? String)?.contains("no downstream model 'news'") == true)
 
     let status = ClusterStatus.read(StatePaths(running.scratch.state), configuration)
     #expect(StatusView.page(status, width: 500).joined().contains("feed is served"))

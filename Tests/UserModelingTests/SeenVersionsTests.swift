@@ -15,6 +15,7 @@ import Testing
     var seen = SeenVersions(
       SeenOptions(models: models, examples: examples, share: share), served: served, parts: parts, now: 100)
     seen.comes(5, of: 77, at: 100)
+    for model in [Self.feed, Self.ads] { seen.progressed(model, examples: 0, watermark: .min) }
     return seen
   }
 
@@ -55,6 +56,16 @@ import Testing
     seen.answered([0], version: 9, eventTime: 4500, count: 1)
     seen.progressed(Self.feed, examples: 1100, watermark: 6000)
     #expect(serve(&seen) == [8, 0])
+  }
+
+  @Test func `examples from before anything was known of a model do not count`() {
+    var seen = seen()
+    seen.comes(1, of: 78, at: 900)
+    seen.answered([0], version: 1, eventTime: 1, count: 50)
+    seen.progressed(Self.feed, examples: 5000, watermark: 50_000)
+    #expect(seen.status[0].examples == 50 && serve(&seen) == [0, 0])
+    seen.progressed(Self.feed, examples: 5010, watermark: 50_000)
+    #expect(serve(&seen) == [1, 0])
   }
 
   @Test func `answers that bring no examples do not count`() {

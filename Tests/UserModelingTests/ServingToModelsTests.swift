@@ -35,6 +35,9 @@ import Wire
     _ soap: Soap, _ fixture: Fixture, _ version: UInt64, _ users: [UInt64], at time: Milliseconds, store: UInt64 = 77
   ) throws {
     soap.versionComes(version, of: store)
+    for model in ["feed", "ads"] {
+      soap.modelProgressed(consumer: Hashing.xxh3(model), examples: 0, watermark: .min)
+    }
     try fixture.load(version: version, seed: version)
     soap.offer(users.map { Fixture.request($0, at: time) })
     while soap.workOnce() {}
