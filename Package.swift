@@ -103,7 +103,7 @@ let package = Package(
     module("Sharding", uses: ["Base", "Embeddings", "Journal", "Layers", "Wire"]),
     tests("Sharding", uses: ["Base", "Embeddings", "Journal", "Layers", "Support", "Wire"]),
     module("Syncing", uses: ["Base", "CSnappy", "Embeddings", "Sharding", "Wire"]),
-    tests("Syncing", uses: ["Base", "Embeddings", "Layers", "Sharding", "Wire"]),
+    tests("Syncing", uses: ["Base", "Embeddings", "Layers", "Sharding", "Support", "Wire"]),
 
     // 3
     module("Training", uses: ["Base", "Layers", "Sharding", "Streams", "Wire"]),

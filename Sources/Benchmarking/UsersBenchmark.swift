@@ -71,6 +71,7 @@ public struct UsersBenchmark {
     let slow = try BenchProcess(server, .slowUsers, executable: executable)
     progress("two platforms with \(settings.users) users, one of them with a slow compute centre")
     let (client, other) = (try usersClient(busy), try usersClient(slow))
+    let readers = (try usersClient(busy, for: 1), try usersClient(busy, for: BenchUsers.models.count))
     _ = try client.run(seconds: settings.seconds / 4)
     for run in 1...settings.runs {
       progress("messages: run \(run) of \(settings.runs)")
@@ -84,16 +85,30 @@ public struct UsersBenchmark {
       series.add("messages.halfLoad.p99Microseconds", half.run.microseconds(0.99), "µs")
       let slowed = try other.run(seconds: settings.seconds, rate: full.perSecond / 2)
       series.add("messages.slowCompute.p99Microseconds", slowed.run.microseconds(0.99), "µs")
+      let one = try costs(of: readers.0, at: busy)
+      let hundred = try costs(of: readers.1, at: busy)
+      series.add("messages.oneModel.embeddingsPerCoreSecond", 1 / one, "embeddings/s")
+      series.add("messages.hundredModels.embeddingsPerCoreSecond", 1 / hundred, "embeddings/s")
+      series.add("messages.hundredModels.costRatio", hundred / one, "ratio")
     }
   }
 
-  private func usersClient(_ process: BenchProcess) throws -> QuestionClient {
+  /// Seconds of the process's cores that one user's embeddings take, what the compute centre needs beside them included.
+  private func costs(of client: QuestionClient, at process: BenchProcess) throws -> Double {
+    let cpu = process.cpuTime
+    let answered = try client.run(seconds: settings.seconds).answered
+    return Double(process.cpuTime - cpu) / 1e9 / Double(max(1, answered * settings.batch))
+  }
+
+  /// - Parameter readers: how many downstream models a request names; the last of them is served least.
+  private func usersClient(_ process: BenchProcess, for readers: Int = 0) throws -> QuestionClient {
     let settings = settings
+    let models = Array(BenchUsers.models.suffix(readers))
     var random = SeededRandom(seed: settings.seed)
     var users = [UInt64](repeating: 0, count: settings.batch)
     return try QuestionClient(process, context: context, inFlight: settings.inFlight) { request in
       for place in users.indices { users[place] = UInt64.random(in: 0..<UInt64(settings.users), using: &random) }
-      return EmbedRequest.encoded(model: "users", users: users, request: request)
+      return EmbedRequest.encoded(model: "users", users: users, for: models, request: request)
     } check: { answer in
       let reply = try EmbedReply(decoding: &answer)
       guard reply.origins.count == settings.batch, reply.origins[0].source > 0 else {
@@ -128,6 +143,9 @@ public struct UsersBenchmark {
 
 /// The platform behind the benchmark: users with two entries each, and requests that keep the compute centre at work.
 enum BenchUsers {
+  /// Downstream models that wait for versions to be seen.
+  static let models = (0..<100).map { "downstream-\($0)" }
+
   static func serve(_ settings: PullPushSettings, endpoint: String, isHTTP: Bool, delay: Duration) throws {
     let schema = EventSchema(
       features: [FeatureSpec(name: "user_id"), FeatureSpec(name: "item_id")], tasks: [TaskSpec(name: "click")])
@@ -147,18 +165,26 @@ enum BenchUsers {
     try store.commitBase(VersionInfo(number: 1, newestEventTime: Clocks.wall(), appliedAt: Clocks.wall()))
     var soapOptions = SoapOptions(model: "users", userFeature: "user_id")
     soapOptions.computeDelay = delay
+    soapOptions.downstream = models
+    soapOptions.seen = SeenOptions(models: models.map { DownstreamModel(name: $0, windowMilliseconds: 0) }, examples: 1)
     let entries = MemoryStore()
     let soap = try Soap(soapOptions, store: entries, predictor: Predictor(store: store, schema: schema))
     let values = (0..<settings.dimension).map { Float($0) / 100 - 0.7 }
-    for user in 0..<UInt64(settings.ids) {
-      entries.write(
-        (1...2).map { time in
-          EmbeddingWrite(
-            user: user,
-            entry: EmbeddingEntry(
-              version: 1, eventTime: time, madeAt: Clocks.wall(), shape: soap.shape,
-              values: values.map { $0 + Float(user % 97) }))
-        })
+    // Two versions: all models have seen the first, half of them the second.
+    for version in 1...2 as ClosedRange<UInt64> {
+      soap.versionComes(version, of: 1)
+      for user in 0..<UInt64(settings.ids) {
+        let entry = EmbeddingEntry(
+          version: version, eventTime: Int64(version), madeAt: Clocks.wall(), shape: soap.shape,
+          values: values.map { $0 + Float(user % 97) })
+        entries.write([EmbeddingWrite(user: user, entry: entry)])
+      }
+      let seeing = Array(models.prefix(models.count / Int(version)))
+      for model in seeing { soap.modelProgressed(consumer: Hashing.xxh3(model), examples: 0, watermark: .min) }
+      _ = try soap.vectors(of: Array(0..<UInt64(min(settings.ids, 10_000))), for: soap.audience(seeing))
+      for model in seeing {
+        soap.modelProgressed(consumer: Hashing.xxh3(model), examples: version, watermark: .max)
+      }
     }
     let compute = OwnedThread(named: "compute") { soap.run() }
     let (users, seed) = (UInt64(settings.ids), settings.seed)

@@ -77,12 +77,13 @@ public struct ReplicaFollower {
   public mutating func receive(_ message: Blob, now: Int64) -> Blob? {
     var reader = ByteReader(message)
     let received: VersionMessage
-    let content: VersionContent
+    var content: VersionContent
     do {
       let header = try MessageHeader(decoding: &reader)
       guard header.opcode == .version, header.kind == .request else { return nil }
       received = try VersionMessage(decoding: &reader)
       content = try VersionContent(decoding: received.content)
+      content.store = received.store
     } catch {
       rejected = (rejected.count + 1, "\(error)")
       return follow(now: now)

@@ -124,7 +124,7 @@ extension SyncCore {
     let content = VersionContent(
       number: builder.number, basePart: (builder.parts, isLast ? builder.parts + 1 : 0), created: wall,
       newestEventTime: newestEventTime, exampleCount: exampleCount, totals: totals, epochs: builder.epochs,
-      identities: shards.map(\.identity), arrivals: [], tables: tables, tensors: tensors)
+      identities: shards.map(\.identity), progress: progressList, arrivals: [], tables: tables, tensors: tensors)
     noteShipped(tables)
     let blob = content.encoded(halfPrecision: options.halfPrecision)
     actions.append(.storeBasePart(base: builder.number, part: builder.parts, blob))

@@ -19,6 +19,7 @@ struct Pin {
   var isComplete: Bool
   var newestEventTime: Milliseconds
   var exampleCount: UInt64
+  var progress: [ConsumerProgress]
 }
 
 /// An operator's order that waits to be carried out.
@@ -112,7 +113,8 @@ extension SyncCore {
       for (name, table) in tables { state.remove(removedIn: table, name) }
       pin = Pin(
         version: state.pinned == 0 ? state.number : state.pinned, from: pin?.from ?? newest,
-        isComplete: pin?.isComplete ?? true, newestEventTime: state.newestEventTime, exampleCount: state.exampleCount)
+        isComplete: pin?.isComplete ?? true, newestEventTime: state.newestEventTime, exampleCount: state.exampleCount,
+        progress: state.progress)
       let changes = state.takeChanges()
       emit(changes, state.tensors, isReturn: true, now: now, into: &actions)
       for shard in shards.indices { shards[shard].persisted = shards[shard].cursor }

@@ -112,8 +112,7 @@ extension SyncCore {
       let done = shards[shard].merged.prefix { $0.epoch <= shards[shard].shipped }
       for block in done {
         for state in block.chains {
-          shards[shard].chains[state.chain] = state
-          newestEventTime = max(newestEventTime, state.eventTime)
+          settle(state, of: shard, mergedAt: block.mergedAt)
         }
         // Every shard's block holds the same arrivals; one shard's are enough.
         if shard == 0 { count("droppedArrivals", arrivalQueue.add(block.arrivals)) }
@@ -132,6 +131,8 @@ extension SyncCore {
     into actions: inout [SyncAction]
   ) {
     lastPublish = now
+    let before = progressList
+    updateProgress(now: now)
     let pieces = changes.cut(bytes: options.messageBytes)
     for (place, piece) in pieces.enumerated() {
       let isLast = place == pieces.count - 1
@@ -145,7 +146,7 @@ extension SyncCore {
         number: newest, basePart: nil, created: wall, newestEventTime: pin?.newestEventTime ?? newestEventTime,
         exampleCount: pin?.exampleCount ?? exampleCount, totals: totals,
         epochs: shards.map { !isLast ? $0.persisted : pin == nil ? $0.shipped : $0.cursor },
-        identities: shards.map(\.identity),
+        identities: shards.map(\.identity), progress: isLast ? progressList : before,
         arrivals: isLast ? readyArrivals : [], tables: piece, tensors: isLast ? tensors : [])
       content.continues = !isLast
       content.isReturn = isReturn

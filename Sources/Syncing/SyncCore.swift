@@ -109,6 +109,10 @@ public struct SyncCore {
   var arrivalQueue = WaitingArrivals()
   var readyArrivals: [ArrivalCount] = []
   var newestEventTime: Milliseconds = .min
+  /// By consumer, what the newest version says of its training.
+  var progress: [UInt64: ConsumerProgress] = [:]
+  /// When a chain was last seen to have moved, monotonic clock.
+  var chainMovedAt: [ChainKey: Int64] = [:]
   var hasProgress = false
 
   var totals = VersionContent.Totals()
@@ -170,11 +174,12 @@ public struct SyncCore {
       if storedPin > 0 {
         pin = Pin(
           version: stored.newest.pinned, from: 0, isComplete: false, newestEventTime: stored.newest.newestEventTime,
-          exampleCount: stored.newest.exampleCount)
+          exampleCount: stored.newest.exampleCount, progress: stored.newest.progress)
       }
       newestEventTime = stored.newest.newestEventTime
       totals = stored.newest.totals
       knownExamples = stored.newest.exampleCount
+      progress = Dictionary(stored.newest.progress.map { ($0.consumer, $0) }) { _, last in last }
       for shard in shards.indices {
         shards[shard].needsTensors = true
         shards[shard].cursor = stored.newest.epochs[shard]
@@ -268,6 +273,8 @@ public struct SyncCore {
     awaited = []
     acknowledged = [:]
     knownExamples = 0
+    progress = [:]
+    chainMovedAt = [:]
     // A version follows the base soon: it says where a restarted sync goes on.
     hasProgress = true
     arrivalQueue = WaitingArrivals()

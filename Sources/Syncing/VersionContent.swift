@@ -70,12 +70,18 @@ public struct VersionContent: Sendable {
   public var epochs: [UInt64]
   /// Per shard: the identity of its journal.
   public var identities: [UInt64]
+  /// How far each consumer's training is in it or before, by consumer.
+  public var progress: [ConsumerProgress]
   /// Arrivals of actions whose examples are whole in this version and were not in the one before.
   public var arrivals: [ArrivalCount]
   /// Changed tables.
   public var tables: [TableChange]
   /// Dense tensors, when this version carries them.
   public var tensors: [TensorChange]
+  /// The random number of the store it is of, as the message that brought it says; 0 where none did.
+  ///
+  /// Numbers begin anew with each store. Not part of the bytes.
+  public var store: UInt64 = 0
 
   /// Running sums over all versions of a store.
   public struct Totals: Equatable, Sendable, BitwiseCopyable, Codable {
@@ -90,14 +96,16 @@ public struct VersionContent: Sendable {
   }
 
   static let magic: UInt32 = 0x5649_5547
+  /// As many as a shard keeps chains.
+  static let consumerLimit = 1 << 16
   /// The format written; the one before it is read too.
-  static let format: UInt16 = 2
+  static let format: UInt16 = 3
 
   package init(
     number: UInt64, basePart: (index: Int, count: Int)?, created: Milliseconds, newestEventTime: Milliseconds,
-    exampleCount: UInt64, totals: Totals = Totals(), epochs: [UInt64], identities: [UInt64], arrivals: [ArrivalCount],
-    tables: [TableChange],
-    tensors: [TensorChange]
+    exampleCount: UInt64, totals: Totals = Totals(), epochs: [UInt64], identities: [UInt64],
+    progress: [ConsumerProgress] = [],
+    arrivals: [ArrivalCount], tables: [TableChange], tensors: [TensorChange]
   ) {
     self.number = number
     self.basePart = basePart
@@ -107,6 +115,7 @@ public struct VersionContent: Sendable {
     self.totals = totals
     self.epochs = epochs
     self.identities = identities
+    self.progress = progress
     self.arrivals = arrivals
     self.tables = tables
     self.tensors = tensors
@@ -131,8 +140,11 @@ public struct VersionContent: Sendable {
     writer.append(UInt32(arrivals.count))
     writer.append(UInt32(tables.count))
     writer.append(UInt32(tensors.count))
+    writer.append(UInt32(progress.count))
+    writer.append(UInt32(0))
     writer.append(array: epochs)
     writer.append(array: identities)
+    writer.append(array: progress)
     writer.append(array: arrivals)
     for table in tables { Self.append(table, halfPrecision: halfPrecision, into: &writer) }
     for tensor in tensors {
@@ -192,6 +204,7 @@ public struct VersionContent: Sendable {
     reader = ByteReader(reader.blob, range: start..<(start + reader.remaining - 4))
     var counts = SectionCounts()
     try self.init(headOf: &reader, counts: &counts)
+    progress = try reader.view(ConsumerProgress.self, count: counts.progress).array
     arrivals = try reader.view(ArrivalCount.self, count: counts.arrivals).array
     for _ in 0..<counts.tables { tables.append(try Self.readTable(&reader)) }
     for _ in 0..<counts.tensors {
@@ -209,10 +222,10 @@ public struct VersionContent: Sendable {
     return (try? tail.read(UInt32.self)) == ByteReader(blob).checksumOfAllBut(last: 4)
   }
 
-  /// The most bytes that can come before the arrivals.
+  /// The most bytes that can come before the progress.
   static let headBytes = 128 + 16 * 4096
 
-  /// Reads only what comes before the arrivals, tables and tensors, from the beginning of a version's bytes.
+  /// Reads only what comes before the progress, arrivals, tables and tensors, from the beginning of a version's bytes.
   ///
   /// The checksum is not looked at: for lists, not for what is applied.
   init(head bytes: ByteReader) throws(DecodeError) {
@@ -222,6 +235,7 @@ public struct VersionContent: Sendable {
   }
 
   private struct SectionCounts {
+    var progress = 0
     var arrivals = 0
     var tables = 0
     var tensors = 0
@@ -230,15 +244,16 @@ public struct VersionContent: Sendable {
   private init(headOf reader: inout ByteReader, counts: inout SectionCounts) throws(DecodeError) {
     let magic = try reader.read(UInt32.self)
     let format = try reader.read(UInt16.self)
-    guard magic == Self.magic, (1...Self.format).contains(format) else {
-      throw .invalid(field: "version format", value: "\(format)", expected: "1...\(Self.format)")
+    guard magic == Self.magic, (Self.format - 1...Self.format).contains(format) else {
+      throw .invalid(
+        field: "version format", value: "\(format)", expected: "\(Self.format - 1) or \(Self.format)")
     }
     let flags = try reader.read(UInt16.self)
     let isBase = flags & 1 != 0
     continues = flags & 2 != 0
     isReturn = flags & 4 != 0
     number = try reader.read()
-    pinned = format == 1 ? 0 : try reader.read()
+    pinned = try reader.read()
     let (part, parts) = (Int(try reader.read(UInt32.self)), Int(try reader.read(UInt32.self)))
     basePart = isBase ? (part, parts) : nil
     created = try reader.read()
@@ -249,8 +264,13 @@ public struct VersionContent: Sendable {
     counts.arrivals = try reader.count("arrivals", limit: 1 << 24)
     counts.tables = try reader.count("tables", limit: WireProtocol.sectionLimit)
     counts.tensors = try reader.count("tensors", limit: WireProtocol.sectionLimit)
+    if format > 2 {
+      counts.progress = try reader.count("consumers", limit: Self.consumerLimit)
+      _ = try reader.read(UInt32.self)
+    }
     epochs = try reader.view(UInt64.self, count: shardCount).array
     identities = try reader.view(UInt64.self, count: shardCount).array
+    progress = []
     arrivals = []
     tables = []
     tensors = []

@@ -11,6 +11,7 @@ public struct VersionState: Sendable {
   let pinned: UInt64
   let newestEventTime: Milliseconds
   let exampleCount: UInt64
+  let progress: [ConsumerProgress]
   var tables: [String: MergedTable] = [:]
   private(set) var tensors: [TensorChange] = []
 
@@ -38,7 +39,7 @@ public struct VersionState: Sendable {
   public init?(of target: UInt64, newest: UInt64, from source: Source) {
     guard target <= newest, target > source.base.number, let head = source.version(target) else { return nil }
     (number, pinned) = (target, head.pinned)
-    (newestEventTime, exampleCount) = (head.newestEventTime, head.exampleCount)
+    (newestEventTime, exampleCount, progress) = (head.newestEventTime, head.exampleCount, head.progress)
     var search = Search()
     for version in stride(from: newest, to: target, by: -1) {
       guard let content = source.version(version) else { return nil }

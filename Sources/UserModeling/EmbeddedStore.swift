@@ -33,16 +33,18 @@ public final class EmbeddedStore: FeatureStore {
   /// Opens the store in `directory`, or makes it, and reads all entries.
   ///
   /// - Parameters:
+  ///   - served: states of what is served, of which entries are kept, too.
   ///   - durable: whether `sync` waits for the disk.
   ///   - compactionBytes: so much more than the living entries the journal may hold.
   ///   - erasureDelay: how long the bytes of forgotten users stay on the disk at least, so that many go at once.
   ///   - clock: the wall clock.
   public init(
-    directory: String, options: FeatureStoreOptions = FeatureStoreOptions(), durable: Bool = true,
-    compactionBytes: Int = 64 << 20, erasureDelay: Duration = .seconds(60),
+    directory: String, options: FeatureStoreOptions = FeatureStoreOptions(), keeping served: [ServedVersions] = [],
+    durable: Bool = true, compactionBytes: Int = 64 << 20, erasureDelay: Duration = .seconds(60),
     clock: @escaping @Sendable () -> Milliseconds = { Clocks.wall() }
   ) throws(FeatureStoreError) {
     table = EntryTable(options, clock: clock)
+    table.keep(served)
     halfPrecision = options.halfPrecision
     self.erasureDelay = erasureDelay.nanoseconds
     self.compactionBytes = UInt64(compactionBytes)
@@ -123,6 +125,9 @@ public final class EmbeddedStore: FeatureStore {
     }
     do throws(JournalError) { try journal.append(record.written) } catch { throw .journal("\(error)") }
   }
+
+  /// Also keeps entries of these states of what is served.
+  public func keep(_ served: [ServedVersions]) { table.keep(served) }
 
   /// Forgets users; their entries leave the journal with a later call of `sync`.
   public func remove(_ users: [UInt64]) throws(FeatureStoreError) {

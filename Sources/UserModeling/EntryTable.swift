@@ -117,6 +117,7 @@ final class EntryTable: Sendable {
   private let stripes = (0..<stripeCount).map { _ in LockedStripe() }
   private let options: FeatureStoreOptions
   private let clock: @Sendable () -> Milliseconds
+  private let served = Mutex<[ServedVersions]>([])
 
   init(_ options: FeatureStoreOptions, clock: @escaping @Sendable () -> Milliseconds) {
     self.options = options
@@ -136,18 +137,26 @@ final class EntryTable: Sendable {
     return kept.lazy.filter { asOf == nil || $0.eventTime <= asOf ?? .max }.map(\.entry)
   }
 
-  /// One of the same event time and shape is replaced; the oldest beyond the limit goes, and one that is too old already
+  /// Keeps entries of these states of what is served beyond the limit.
+  func keep(_ served: [ServedVersions]) { self.served.withLock { $0 = served } }
+
+  /// One of the same event time and shape is replaced; the oldest beyond the limit go, and one that is too old already
   /// does not come in.
   func put(_ entry: EmbeddingEntry, of user: UInt64) {
     guard entry.madeAt >= oldest else { return }
     let kept = Kept(entry, half: options.halfPrecision)
+    let served = served.withLock { $0 }
     stripe(of: user).state.withLock { stripe in
       var entries = stripe.users[user]?.entries ?? []
       entries.removeAll { $0.shape == kept.shape && $0.eventTime == kept.eventTime }
       let place = entries.firstIndex { $0.eventTime <= kept.eventTime } ?? entries.count
       entries.insert(kept, at: place)
       let alike = entries.indices.filter { entries[$0].shape == kept.shape }
-      if alike.count > options.entriesPerUser { entries.remove(at: alike[alike.count - 1]) }
+      if alike.count > options.entriesPerUser {
+        let surplus = ServedVersions.surplus(
+          alike.map { (entries[$0].version, entries[$0].madeAt) }, limit: options.entriesPerUser, served: served)
+        for place in surplus.reversed() { entries.remove(at: alike[place]) }
+      }
       stripe.set(user, entries)
     }
   }

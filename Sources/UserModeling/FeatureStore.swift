@@ -29,6 +29,10 @@ public protocol FeatureStore: Sendable {
   /// When it returns, the death of this process loses none of them.
   func write(_ writes: [EmbeddingWrite]) throws(FeatureStoreError)
 
+  /// From now on also keeps, of each user and shape, entries for each of these states of what is served, and for what they
+  /// become.
+  func keep(_ served: [ServedVersions])
+
   /// Forgets users.
   ///
   /// When it returns, nobody reads their entries again; the bytes leave a disk of the store's own with later calls of

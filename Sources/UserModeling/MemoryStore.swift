@@ -24,6 +24,9 @@ public final class MemoryStore: FeatureStore {
     for write in writes { table.put(write.entry, of: write.user) }
   }
 
+  /// Also keeps entries of these states of what is served.
+  public func keep(_ served: [ServedVersions]) { table.keep(served) }
+
   /// Forgets users.
   public func remove(_ users: [UInt64]) {
     for user in users { table.remove(user) }

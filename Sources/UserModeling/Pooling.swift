@@ -28,9 +28,7 @@ public struct EmbeddingPooling: Sendable, Equatable {
   public func vector(
     of stored: [EmbeddingEntry], isCurrent: Bool, shape: EmbeddingShape, now: Milliseconds
   ) -> UserVector {
-    let oldest = timeToLive.map { now.earlier(by: $0.milliseconds) } ?? .min
-    let living = stored.lazy.filter { $0.shape == shape && $0.madeAt >= oldest }
-    let pooled = Array(living.prefix(min(entries, isCurrent ? 3 : 2)))
+    let pooled = Array(living(stored, shape: shape, now: now).prefix(min(entries, isCurrent ? 3 : 2)))
     guard let newest = pooled.first else {
       return UserVector(
         values: [Float](repeating: defaultValue, count: shape.width), source: .default, pooled: 0, version: 0,
@@ -44,6 +42,21 @@ public struct EmbeddingPooling: Sendable, Equatable {
     return UserVector(
       values: values, source: isCurrent && newest == stored.first ? .current : .stored, pooled: pooled.count,
       version: newest.version, eventTime: newest.eventTime, age: newest.age(at: now))
+  }
+}
+
+extension EmbeddingPooling {
+  /// The entries that count.
+  private func living(
+    _ stored: [EmbeddingEntry], shape: EmbeddingShape, now: Milliseconds
+  ) -> some Sequence<EmbeddingEntry> {
+    let oldest = timeToLive.map { now.earlier(by: $0.milliseconds) } ?? .min
+    return stored.lazy.filter { $0.shape == shape && $0.madeAt >= oldest }
+  }
+
+  /// Whether any entry counts.
+  func hasLiving(_ stored: [EmbeddingEntry], shape: EmbeddingShape, now: Milliseconds) -> Bool {
+    living(stored, shape: shape, now: now).contains { _ in true }
   }
 }
 

@@ -14,6 +14,8 @@ public final class RedisStore: FeatureStore {
   private let prefix: String
   private let options: FeatureStoreOptions
   private let patience: Duration
+  /// States of what is served, as the script reads them.
+  private let served = Mutex(Array("[]".utf8))
   private let reading = Mutex<RedisConnection?>(nil)
   private let writing = Mutex<RedisConnection?>(nil)
 
@@ -33,7 +35,7 @@ public final class RedisStore: FeatureStore {
     self.patience = patience
   }
 
-  /// Puts an entry in and takes the oldest of its shape out, in one step: a reader never sees more, or half.
+  /// Puts an entry in and takes those of its shape that are too many out, in one step: a reader never sees more, or half.
   private static let put = Array(
     """
     redis.call('HSET', KEYS[1], ARGV[1] .. ARGV[2], ARGV[3])
@@ -42,9 +44,37 @@ public final class RedisStore: FeatureStore {
       if string.sub(field, 1, #ARGV[1]) == ARGV[1] then times[#times + 1] = tonumber(string.sub(field, #ARGV[1] + 1)) end
     end
     table.sort(times)
-    for i = 1, #times - tonumber(ARGV[4]) do
-      redis.call('HDEL', KEYS[1], ARGV[1] .. string.format('%.0f', times[i]))
+    local limit, served, isKept = tonumber(ARGV[4]), cjson.decode(ARGV[7]), {}
+    local function field(i) return ARGV[1] .. string.format('%.0f', times[i]) end
+    for i = 1, #times do isKept[i] = #times - i < limit end
+    if #served > 0 and #times > limit then
+      local version, madeAt, last, counts, oldest = {}, {}, 0, {}, {}
+      for i = 1, #times do
+        local entry = redis.call('HGET', KEYS[1], field(i))
+        version[i], madeAt[i] = struct.unpack('<I8', entry, 17), struct.unpack('<i8', entry, 33)
+        last = math.max(last, madeAt[i])
+      end
+      for i = #times, 1, -1 do
+        local isServedToAll = true
+        for n, numberings in ipairs(served) do
+          local newest = -1
+          for _, numbering in ipairs(numberings) do if numbering[1] <= madeAt[i] then newest = numbering[2] end end
+          if version[i] > newest then
+            isServedToAll = false
+          elseif (counts[n] or 0) < tonumber(ARGV[8]) then
+            counts[n] = (counts[n] or 0) + 1
+            isKept[i] = true
+          end
+        end
+        if not isServedToAll and #times - i >= limit then
+          local span, age = 0, math.floor((last - madeAt[i]) / tonumber(ARGV[9]))
+          while age > 0 do span, age = span + 1, math.floor(age / 2) end
+          oldest[span] = i
+        end
+      end
+      for _, i in pairs(oldest) do isKept[i] = true end
     end
+    for i = 1, #times do if not isKept[i] then redis.call('HDEL', KEYS[1], field(i)) end end
     if ARGV[6] == '1' then redis.call('HSET', KEYS[1], 'row', '1') end
     if ARGV[5] == '0' then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIRE', KEYS[1], ARGV[5]) end
     return #times
@@ -79,6 +109,7 @@ public final class RedisStore: FeatureStore {
 
   /// Stores entries.
   public func write(_ writes: [EmbeddingWrite]) throws(FeatureStoreError) {
+    let served = served.withLock { $0 }
     let milliseconds = options.timeToLive.map { max(1, $0.milliseconds) } ?? 0
     let replies = try ask(
       writing,
@@ -88,10 +119,19 @@ public final class RedisStore: FeatureStore {
           Array("\(write.entry.shape.count)x\(write.entry.shape.dimension):".utf8),
           Array("\(write.entry.eventTime)".utf8), EntryBytes.encode(write.entry, half: options.halfPrecision),
           Array("\(options.entriesPerUser)".utf8), Array("\(milliseconds)".utf8),
-          [UInt8(ascii: write.entry.hadRow ? "1" : "0")],
+          [UInt8(ascii: write.entry.hadRow ? "1" : "0")], served, Array("\(ServedVersions.keptEntries)".utf8),
+          Array("\(ServedVersions.firstSpan)".utf8),
         ]
       })
     for reply in replies { guard case .integer = reply else { throw unexpected(reply) } }
+  }
+
+  /// Also keeps entries of these states of what is served.
+  public func keep(_ served: [ServedVersions]) {
+    let states = served.map { state in
+      "[" + state.numberings.map { "[\($0.from),\($0.version)]" }.joined(separator: ",") + "]"
+    }
+    self.served.withLock { $0 = Array("[\(states.joined(separator: ","))]".utf8) }
   }
 
   /// Forgets users.

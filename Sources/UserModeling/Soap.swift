@@ -1,6 +1,7 @@
 // The platform: a read path that answers from the store at once, and a compute centre that works embeddings out beside
 // it. Readers are any threads; the compute centre is the thread that calls `run`. They meet in the store and in a queue
-// behind a lock that is held for look-ups only. Who is forgotten is in Soap+Forgetting.swift.
+// behind a lock that is held for look-ups only. Who is forgotten is in Soap+Forgetting.swift, which versions are read by whom in
+// Soap+Serving.swift.
 
 public import Base
 internal import Layers
@@ -13,10 +14,13 @@ public final class Soap: Sendable {
   /// Counts since the process started.
   struct Counters: Sendable {
     var reads: [EmbeddingSource: UInt64] = [:]
+    var withheld: UInt64 = 0
     var computed: UInt64 = 0
     var storeFailures: UInt64 = 0
     /// Why the store failed last; empty since it has done what it was asked.
     var storeProblem = ""
+    /// Why what is served could not be written down last; empty since it was.
+    var servingProblem = ""
     var gate: SnapshotGate
     /// Inputs by which versions are compared, as many as the gate has vectors of.
     var probe = Probe()
@@ -32,7 +36,12 @@ public final class Soap: Sendable {
   let store: any FeatureStore
   private let userColumn: Int
   let queue: Mutex<ComputeQueue>
-  private let state: Mutex<Counters>
+  let state: Mutex<Counters>
+  /// What downstream models have seen; nil when versions are served at once.
+  let seen: Mutex<SeenVersions?>
+  let servedFile: ServedFile?
+  /// By downstream model its place in `seen`; -1 for one that does not wait.
+  let downstream: [String: Int]
   private let version = Atomic<UInt64>(0)
   /// Held while a version is compared with the last.
   private let opening = Mutex<Void>(())
@@ -44,9 +53,11 @@ public final class Soap: Sendable {
   private let clock: @Sendable () -> Milliseconds
 
   /// A platform over a store and a replica's tables.
-  /// - Parameter clock: the wall clock.
+  /// - Parameters:
+  ///   - servedFile: where what is served to downstream models is kept; nil for nowhere.
+  ///   - clock: the wall clock.
   public init(
-    _ options: SoapOptions, store: any FeatureStore, predictor: Predictor,
+    _ options: SoapOptions, store: any FeatureStore, predictor: Predictor, servedFile: ServedFile? = nil,
     clock: @escaping @Sendable () -> Milliseconds = { Clocks.wall() }
   ) throws(SoapError) {
     guard let embedder = UserEmbedder(predictor, model: options.model) else {
@@ -66,6 +77,11 @@ public final class Soap: Sendable {
     guard shape.width <= EmbeddingShape.widthLimit else { throw .tooWide(model: options.model, shape: shape) }
     queue = Mutex(ComputeQueue(limit: options.queueLimit))
     state = Mutex(Counters(gate: SnapshotGate(width: shape.width, holdAbove: options.holdAbove)))
+    self.servedFile = servedFile
+    let seen = try Self.seenVersions(options, file: servedFile, now: clock())
+    downstream = Dictionary(options.downstream.map { ($0, seen?.index(of: $0) ?? -1) }) { first, _ in first }
+    store.keep(seen?.states ?? [])
+    self.seen = Mutex(seen)
   }
 
   // MARK: The read path
@@ -75,31 +91,42 @@ public final class Soap: Sendable {
   /// - Parameters:
   ///   - shape: what the asking model reads; nil for what the configured model gives.
   ///   - asOf: only entries made from events up to this event time.
+  ///   - audience: the models that will read them.
   public func vectors(
-    of users: [UInt64], shape: EmbeddingShape? = nil, asOf: Milliseconds? = nil
+    of users: [UInt64], shape: EmbeddingShape? = nil, asOf: Milliseconds? = nil, for audience: Audience = .anyone
   ) throws(FeatureStoreError) -> [UserVector] {
-    try vectors(of: users, shape: shape, asOf: asOf, inputs: nil)
+    try vectors(of: users, shape: shape, asOf: asOf, inputs: nil, audience)
   }
 
   /// - Parameter inputs: by user the event time of the newest inputs there are; nil when only the queue knows.
   private func vectors(
-    of users: [UInt64], shape: EmbeddingShape?, asOf: Milliseconds?, inputs: [Milliseconds]?
+    of users: [UInt64], shape: EmbeddingShape?, asOf: Milliseconds?, inputs: [Milliseconds]?, _ audience: Audience
   ) throws(FeatureStoreError) -> [UserVector] {
     let entries = try store.entries(of: users, asOf: asOf)
     let newest = version.load(ordering: .relaxed)
     let pending = queue.withLock { queue in users.map { queue.isPending($0) } }
     let now = clock()
+    let limits = limits(of: audience, users)
+    let shape = shape ?? self.shape
     var vectors: [UserVector] = []
     vectors.reserveCapacity(users.count)
-    for (index, stored) in entries.enumerated() {
+    for (index, all) in entries.enumerated() {
+      let stored = limits?.readable(all, index) ?? all
       let isNewest = stored.first?.eventTime ?? .min >= inputs?[index] ?? .min
       let isCurrent =
         asOf == nil && !pending[index] && isNewest && stored.first?.version == newest && newest > 0
-      vectors.append(
-        options.pooling.vector(of: stored, isCurrent: isCurrent, shape: shape ?? self.shape, now: now))
+      var vector = options.pooling.vector(of: stored, isCurrent: isCurrent, shape: shape, now: now)
+      if vector.source == .default, stored.count < all.count {
+        vector.isWithheld = options.pooling.hasLiving(all, shape: shape, now: now)
+      }
+      vectors.append(vector)
     }
+    if let limits, asOf == nil { count(vectors, for: audience, beyond: limits.served, inputs: inputs, now: now) }
     state.withLock { state in
-      for vector in vectors { state.reads[vector.source, default: 0] += 1 }
+      for vector in vectors {
+        state.reads[vector.source, default: 0] += 1
+        if vector.isWithheld { state.withheld += 1 }
+      }
     }
     return vectors
   }
@@ -107,9 +134,11 @@ public final class Soap: Sendable {
   /// The vectors of users whose features are at hand: answered from what is stored, and queued to be worked out.
   ///
   /// With `realtime` the embeddings are worked out first.
-  public func vectors(for requests: [ComputeRequest]) throws(FeatureStoreError) -> [UserVector] {
+  public func vectors(
+    for requests: [ComputeRequest], audience: Audience = .anyone
+  ) throws(FeatureStoreError) -> [UserVector] {
     func answer() throws(FeatureStoreError) -> [UserVector] {
-      try vectors(of: requests.map(\.user), shape: nil, asOf: nil, inputs: requests.map(\.eventTime))
+      try vectors(of: requests.map(\.user), shape: nil, asOf: nil, inputs: requests.map(\.eventTime), audience)
     }
     switch options.mode {
     case .realtime:
@@ -121,7 +150,7 @@ public final class Soap: Sendable {
       return answer
     case .frozen:
       let answer = try answer()
-      offer(zip(requests, answer).filter { $1.source == .default }.map(\.0))
+      offer(zip(requests, answer).filter { $1.source == .default && !$1.isWithheld }.map(\.0))
       return answer
     }
   }
@@ -346,33 +375,5 @@ public final class Soap: Sendable {
       }
       return false
     }
-  }
-
-  // MARK: Status
-
-  /// What the platform does.
-  public var status: SoapStatus {
-    let (count, counters) = queue.withLock { ($0.count, $0.counters) }
-    let state = state.withLock { $0 }
-    var status = SoapStatus()
-    status.currentReads = state.reads[.current] ?? 0
-    status.storedReads = state.reads[.stored] ?? 0
-    status.defaultReads = state.reads[.default] ?? 0
-    status.computed = state.computed
-    status.queued = count
-    status.replaced = counters.replaced
-    status.dropped = counters.dropped
-    status.storeFailures = state.storeFailures
-    status.version = state.gate.acceptedVersion
-    status.heldVersion = state.gate.heldVersion
-    status.heldVersions = state.gate.heldCount
-    status.shift = state.gate.shift
-    status.batches = state.batches
-    status.extent = store.extent
-    status.problem =
-      predictor.store.refusal ?? state.gate.heldVersion.map { "version \($0) moves users too far and is held back" }
-      ?? state.storeProblem
-    status.forgotten = erasures.withLock { $0.count }
-    return status
   }
 }

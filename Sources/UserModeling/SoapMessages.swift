@@ -62,14 +62,15 @@ public final class SoapMessages: Sendable {
     let vectors: [UserVector]
     do {
       try soap.requireOwn(users)
+      let audience = try soap.audience(question.models)
       if question.features.isEmpty {
-        vectors = try soap.vectors(of: users, shape: shape)
+        vectors = try soap.vectors(of: users, shape: shape, for: audience)
       } else {
         guard !isShaped || shape == soap.shape else {
           throw ErrorReply(.mismatch, "features give embeddings of \(soap.shape), not \(shape)")
         }
         try soap.requirePast(question.eventTime)
-        vectors = try soap.vectors(for: try requests(question, users))
+        vectors = try soap.vectors(for: try requests(question, users), audience: audience)
       }
     } catch let error as ErrorReply {
       throw error

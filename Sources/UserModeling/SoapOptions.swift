@@ -36,6 +36,10 @@ public struct SoapOptions: Sendable {
   public var part = (index: 0, count: 1)
   /// How far ahead of the wall clock the event time of a request may be; default five minutes, as for events.
   public var allowedSkew = Duration.seconds(300)
+  /// The models that requests may say an answer is for.
+  public var downstream: [String] = []
+  /// When versions are served to which of them; nil for at once and to all.
+  public var seen: SeenOptions?
   /// What every batch takes longer, for experiments; default 0.
   public var computeDelay = Duration.zero
 
@@ -64,6 +68,10 @@ public enum SoapError: Error, Equatable, Sendable, CustomStringConvertible {
   case tooWide(model: String, shape: EmbeddingShape)
   /// Another process has the user.
   case elsewhere(user: UInt64, part: Int)
+  /// No model of this name reads user embeddings.
+  case unknownDownstream(model: String, known: [String])
+  /// The file that says what is served cannot be read or written.
+  case servedFile(path: String, problem: String)
   /// The event time of a request is too far ahead of the clock here.
   case ahead(eventTime: Milliseconds, now: Milliseconds, allowed: Duration)
 
@@ -74,6 +82,10 @@ public enum SoapError: Error, Equatable, Sendable, CustomStringConvertible {
     case .unknownUserFeature(let name): "feature '\(name)' is not an id feature of the events"
     case .tooWide(let model, let shape):
       "model '\(model)' gives \(shape) numbers per user; use at most \(EmbeddingShape.widthLimit) together"
+    case .unknownDownstream(let model, let known):
+      "there is no downstream model '\(model)'; "
+        + (known.isEmpty ? "no model is configured beside the upstream one" : "use: \(known.joined(separator: ", "))")
+    case .servedFile(let path, let problem): "\(path): \(problem)"
     case .ahead(let eventTime, let now, let allowed):
       "the event time \(eventTime) is more than \(allowed) after now, \(now); give UTC milliseconds"
     case .elsewhere(let user, let part): "user \(user) is kept by soap \(part); ask there"

@@ -34,10 +34,11 @@ public final class SoapServer: Sendable {
     router.get("/metrics") { _, _ in
       response(Reply(contentType: "text/plain; version=0.0.4", body: Array(service.exposition().utf8)))
     }
-    router.get("/v1/models/:model/users/:user") { _, context in
+    router.get("/v1/models/:model/users/:user") { request, context in
       try response(
         service.user(
-          model: context.parameters.require("model"), name: context.parameters.require("user")))
+          model: context.parameters.require("model"), name: context.parameters.require("user"),
+          readers: request.uri.queryParameters[values: "for"].flatMap { $0.split(separator: ",").map(String.init) }))
     }
     router.post("/v1/models/{model}:embed") { request, context in
       let model = try context.parameters.require("model")

@@ -37,10 +37,15 @@ final class SoapService: Sendable {
   }
 
   /// One user's vector.
-  func user(model: String, name: String) throws(RequestError) -> Reply {
+  ///
+  /// - Parameter readers: the downstream models that it is for.
+  func user(model: String, name: String, readers: [String] = []) throws(RequestError) -> Reply {
     try requireModel(model)
+    let audience = try audience(readers)
     let user = UInt64(name) ?? Hashing.xxh3(name, seed: userSeed)
-    return try answer(users: [user]) { () throws(FeatureStoreError) in try soap.vectors(of: [user]) }
+    return try answer(users: [user]) { () throws(FeatureStoreError) in
+      try soap.vectors(of: [user], for: audience)
+    }
   }
 
   /// The vectors of `users`, or of `instances` with features.
@@ -54,10 +59,11 @@ final class SoapService: Sendable {
       throw .bad(
         "\(request.users.count) users of \(shape) numbers are more than \(EmbedReply.byteLimit) bytes; ask for fewer")
     }
+    let audience = try audience(request.readers)
     return try answer(users: request.users) { () throws(FeatureStoreError) in
       request.computes.isEmpty
-        ? try soap.vectors(of: request.users, shape: request.shape, asOf: request.asOf)
-        : try soap.vectors(for: request.computes)
+        ? try soap.vectors(of: request.users, shape: request.shape, asOf: request.asOf, for: audience)
+        : try soap.vectors(for: request.computes, audience: audience)
     }
   }
 
@@ -65,6 +71,10 @@ final class SoapService: Sendable {
     guard model == soap.options.model else {
       throw .notFound("there is no model '\(model)' here; it is '\(soap.options.model)'")
     }
+  }
+
+  private func audience(_ models: [String]) throws(RequestError) -> Audience {
+    do throws(SoapError) { return try soap.audience(models) } catch { throw .bad("'for': \(error)") }
   }
 
   private func answer(
@@ -87,6 +97,7 @@ final class SoapService: Sendable {
               json.member("event_time", vector.eventTime)
               json.member("age_ms", vector.age)
               json.member("pooled", Int64(vector.pooled))
+              if vector.isWithheld { json.member("withheld", true) }
               json.list("embedding") { list in for value in vector.values { list.element(value) } }
             }
           }
@@ -106,6 +117,21 @@ final class SoapService: Sendable {
           json.member("current", status.currentReads)
           json.member("stored", status.storedReads)
           json.member("default", status.defaultReads)
+          json.member("withheld", status.withheldReads)
+        }
+        if !status.seen.isEmpty {
+          json.list("downstream") { list in
+            for model in status.seen {
+              list.object { json in
+                json.member("model", model.model)
+                json.member("served", model.served)
+                if let candidate = model.candidate { json.member("candidate", candidate) }
+                json.member("examples", model.examples)
+                json.member("waiting", model.waiting)
+                json.member("needed", model.needed)
+              }
+            }
+          }
         }
         json.object("compute") { json in
           json.member("computed", status.computed)
@@ -151,6 +177,20 @@ final class SoapService: Sendable {
       $0.sample("source=\"stored\"", "\(status.storedReads)")
       $0.sample("source=\"default\"", "\(status.defaultReads)")
     }
+    text.value(
+      "guira_soap_withheld_total", "counter",
+      "Users answered with the default because no entry is of a served version.",
+      "\(status.withheldReads)")
+    if !status.seen.isEmpty {
+      func family(_ name: String, _ help: String, _ value: (SeenStatus) -> UInt64) {
+        text.family(name, "gauge", help) {
+          for model in status.seen { $0.sample("model=\"\(model.model)\"", "\(value(model))") }
+        }
+      }
+      family("guira_soap_served_version", "The newest version served to a downstream model.", \.served)
+      family("guira_soap_seen_examples", "Answers of later versions it was trained on.", \.examples)
+      family("guira_soap_seen_examples_needed", "How many have the next version served.", \.needed)
+    }
     text.value("guira_soap_computed_total", "counter", "Embeddings worked out.", "\(status.computed)")
     text.value("guira_soap_queued", "gauge", "Users that wait for the compute centre.", "\(status.queued)")
     text.value("guira_soap_replaced_total", "counter", "Requests replaced by a newer one.", "\(status.replaced)")
@@ -183,6 +223,8 @@ private struct EmbedBody {
   var computes: [ComputeRequest] = []
   var shape: EmbeddingShape?
   var asOf: Milliseconds?
+  /// The downstream models that the answer is for.
+  var readers: [String] = []
 }
 
 /// Reads bodies; keeps its memory from one to the next.
@@ -224,8 +266,10 @@ private final class RequestParser: @unchecked Sendable {
       } else if json.text(key, is: "event_time") {
         eventTime = try time(at: value, "event_time")
         do throws(SoapError) { try soap.requirePast(eventTime) } catch { throw .bad("'event_time': \(error)") }
+      } else if json.text(key, is: "for") {
+        result.readers = try readers(at: value)
       } else {
-        throw .bad("'\(json.string(of: key))' is not known; use users or instances, shape, as_of, event_time")
+        throw .bad("'\(json.string(of: key))' is not known; use users or instances, for, shape, as_of, event_time")
       }
       next = json[value].end
     }
@@ -286,6 +330,26 @@ private final class RequestParser: @unchecked Sendable {
       count * dimension <= Int64(EmbeddingShape.widthLimit)
     else { throw .bad("'shape' is not two numbers such as [2, 96]") }
     return EmbeddingShape(count: Int(count), dimension: Int(dimension))
+  }
+
+  private func readers(at value: Int) throws(RequestError) -> [String] {
+    if json[value].kind == .text { return [json.string(of: json[value])] }
+    let isList = json[value].kind == .list
+    guard isList, json[value].count <= EmbedRequest.modelLimit else {
+      throw .bad(
+        "'for' is \(isList ? "a list of \(json[value].count)" : json[value].kind.words); expected a model's name or a "
+          + "list of at most \(EmbedRequest.modelLimit)")
+    }
+    var names: [String] = []
+    var element = value + 1
+    for place in 0..<json[value].count {
+      guard json[element].kind == .text else {
+        throw .bad("for[\(place)] is \(json[element].kind.words); expected a model's name")
+      }
+      names.append(json.string(of: json[element]))
+      element = json[element].end
+    }
+    return names
   }
 
   private func time(at value: Int, _ name: String) throws(RequestError) -> Milliseconds {

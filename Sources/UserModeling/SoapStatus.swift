@@ -1,6 +1,7 @@
 // What a platform says of itself: for status files, metrics and tests.
 
 public import Base
+internal import Synchronization
 
 /// What a platform has done and holds.
 public struct SoapStatus: Sendable, Equatable {
@@ -10,6 +11,10 @@ public struct SoapStatus: Sendable, Equatable {
   public var storedReads: UInt64 = 0
   /// Users answered with the default.
   public var defaultReads: UInt64 = 0
+  /// Users answered with the default because no entry is of a version that is served to the models that asked.
+  public var withheldReads: UInt64 = 0
+  /// What the downstream models that wait for it have seen.
+  public var seen: [SeenStatus] = []
   /// Embeddings worked out.
   public var computed: UInt64 = 0
   /// Users that wait.
@@ -36,4 +41,34 @@ public struct SoapStatus: Sendable, Equatable {
   public var extent = FeatureStoreExtent()
   /// What is wrong; empty when nothing is.
   public var problem = ""
+}
+
+extension Soap {
+  /// What the platform does.
+  public var status: SoapStatus {
+    let (count, counters) = queue.withLock { ($0.count, $0.counters) }
+    let state = state.withLock { $0 }
+    var status = SoapStatus()
+    status.currentReads = state.reads[.current] ?? 0
+    status.storedReads = state.reads[.stored] ?? 0
+    status.defaultReads = state.reads[.default] ?? 0
+    status.withheldReads = state.withheld
+    status.seen = seen.withLock { $0?.status ?? [] }
+    status.computed = state.computed
+    status.queued = count
+    status.replaced = counters.replaced
+    status.dropped = counters.dropped
+    status.storeFailures = state.storeFailures
+    status.version = state.gate.acceptedVersion
+    status.heldVersion = state.gate.heldVersion
+    status.heldVersions = state.gate.heldCount
+    status.shift = state.gate.shift
+    status.batches = state.batches
+    status.extent = store.extent
+    status.problem =
+      predictor.store.refusal ?? state.gate.heldVersion.map { "version \($0) moves users too far and is held back" }
+      ?? (state.storeProblem.isEmpty ? state.servingProblem : state.storeProblem)
+    status.forgotten = erasures.withLock { $0.count }
+    return status
+  }
 }

@@ -89,4 +89,6 @@ public struct UserVector: Equatable, Sendable {
   public var eventTime: Milliseconds
   /// How long ago the newest of them was made, by the wall clock; 0 for the default.
   public var age: Milliseconds
+  /// Whether it is the default because no entry is of a version that is served to the models that ask.
+  public var isWithheld = false
 }

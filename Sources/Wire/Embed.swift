@@ -8,6 +8,8 @@ public struct EmbedRequest: Sendable {
   public static let userLimit = 16_384
   /// The most bytes of features one user may have.
   public static let featureLimit = 1 << 20
+  /// The most downstream models one request may name.
+  public static let modelLimit = 4096
 
   /// The upstream model.
   public var model: String
@@ -23,11 +25,13 @@ public struct EmbedRequest: Sendable {
   public var users: View<UInt64>
   /// By user the bytes of a feature block; empty when the request has none.
   public var features: [[UInt8]]
+  /// The downstream models that will read the answer; empty for none in particular.
+  public var models: [String]
 
   /// The whole message.
   public static func encoded(
     model: String, users: [UInt64], count: Int = 0, dimension: Int = 0, numbers: NumberType = .float32,
-    eventTime: Milliseconds = 0, features: [[UInt8]] = [], request: UInt64
+    eventTime: Milliseconds = 0, features: [[UInt8]] = [], for models: [String] = [], request: UInt64
   ) -> Blob {
     var writer = ByteWriter(capacity: 96 + 8 * users.count)
     MessageHeader(.embed, request: request).encode(into: &writer)
@@ -43,6 +47,11 @@ public struct EmbedRequest: Sendable {
     for block in features {
       writer.append(UInt32(block.count))
       writer.append(bytes: block)
+    }
+    // Who does not name any sends what was sent before there were names.
+    if !models.isEmpty {
+      writer.append(UInt32(models.count))
+      for model in models { writer.append(string: model) }
     }
     return writer.finish()
   }
@@ -65,6 +74,10 @@ public struct EmbedRequest: Sendable {
     for _ in 0..<blocks {
       let bytes = try reader.count("bytes of features", limit: Self.featureLimit)
       features.append(try reader.view(UInt8.self, count: bytes).array)
+    }
+    models = []
+    if reader.remaining > 0 {
+      for _ in 0..<(try reader.count("models", limit: Self.modelLimit)) { models.append(try reader.string()) }
     }
     try reader.expectEnd()
   }

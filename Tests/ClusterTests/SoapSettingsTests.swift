@@ -1,5 +1,6 @@
 import Streams
 import Testing
+import UserModeling
 
 @testable import Cluster
 
@@ -54,6 +55,33 @@ import Testing
       ])
     #expect(configuration.userActions == ["click", "like", "open"])
     #expect(try ClusterPlan(configuration).userTable == "users.user_id")
+  }
+
+  @Test func `versions wait for the models that read the embeddings, or for those that are named`() throws {
+    func options(_ overrides: [String]) throws -> SoapOptions {
+      try ClusterConfiguration(text: text, file: "cluster.yaml", overrides: overrides)
+        .soapOptions(model: "users", index: 1)
+    }
+    let off = try options([])
+    #expect(off.seen == nil && off.downstream == ["feed"] && off.part == (1, 2))
+    let window = "tasks=[{name: click, window: 5s}, {name: like, window: 2m}]"
+    let all = try options(["soap.seen={examples: 100}", window])
+    #expect(
+      all.seen == SeenOptions(models: [DownstreamModel(name: "feed", windowMilliseconds: 120_000)], examples: 100))
+    let named = try options([
+      "soap.seen={examples: 7, share: 0.5, models: [feed]}", "soap.feature=none", window, "models.feed.tasks=[click]",
+    ])
+    #expect(
+      named.seen
+        == SeenOptions(models: [DownstreamModel(name: "feed", windowMilliseconds: 5_000)], examples: 7, share: 0.5))
+    #expect(
+      problems(["soap.seen={examples: 7, models: [feed, users]}"]) == [
+        "soap.seen.models.1 is 'users', which is not a downstream model"
+      ])
+    #expect(
+      problems(["soap.seen.examples=7", "soap.feature=none"]) == [
+        "soap.seen.models is all, and no model reads soap.feature"
+      ])
   }
 
   @Test func `what does not fit together is told`() {

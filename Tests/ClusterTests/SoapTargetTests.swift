@@ -33,7 +33,11 @@ import Testing
       let upstream = try #require(plan.upstream)
       let replica = try ReplicaStore(tables: upstream.tables, models: [upstream.model])
       let predictor = try Predictor(store: replica, schema: plan.configuration.eventSchema)
-      soap = try Soap(SoapOptions(model: "users", userFeature: "user_id"), store: store, predictor: predictor)
+      var options = SoapOptions(model: "users", userFeature: "user_id")
+      options.downstream = ["feed"]
+      options.seen = SeenOptions(
+        models: [DownstreamModel(name: "feed", windowMilliseconds: 0)], examples: 2, share: 1)
+      soap = try Soap(options, store: store, predictor: predictor)
       target = SoapTarget(
         ReplicaTarget(plan, store: replica, tables: upstream.tables.map(\.name)), soap: soap, userTable: plan.userTable)
       width = upstream.tables[0].defaultRow.count
@@ -59,7 +63,7 @@ import Testing
     func content(_ number: UInt64, ids: [UInt64] = [], gone: [UInt64] = [], table: String = "users.user_id")
       -> VersionContent
     {
-      VersionContent(
+      var version = VersionContent(
         number: number, basePart: nil, created: 1, newestEventTime: 1, exampleCount: 1, epochs: [], identities: [],
         arrivals: [],
         tables: [
@@ -67,6 +71,8 @@ import Testing
             table: table, weightCount: width, tombstones: gone, ids: ids,
             weights: View(copying: [Float](repeating: 0.5, count: ids.count * width)))
         ], tensors: [])
+      version.store = 77
+      return version
     }
 
     func base(_ number: UInt64, users: [UInt64], pinned: UInt64 = 0) throws {
@@ -102,6 +108,27 @@ import Testing
     #expect(platform.users == [1, 3, 4, 5, 6])
     try platform.take(platform.content(5, gone: [4]))
     #expect(platform.users == [1, 3, 5, 6])
+  }
+
+  @Test func `a version says what a downstream model has seen, and of which store it is`() throws {
+    let platform = try Platform()
+    _ = try platform.soap.vectors(of: [1, 2, 3], for: platform.soap.audience(["feed"]))
+    #expect(platform.soap.status.seen.map(\.waiting) == [3])
+    var version = platform.content(2)
+    version.progress = [
+      ConsumerProgress(consumer: Hashing.xxh3("users"), exampleCount: 9, watermark: .max),
+      ConsumerProgress(consumer: Hashing.xxh3("feed"), exampleCount: 7, watermark: .max),
+    ]
+    try platform.take(version)
+    #expect(platform.soap.status.seen.map(\.served) == [0])
+    version.number = 3
+    version.progress[1].exampleCount = 9
+    try platform.take(version)
+    #expect(platform.soap.status.seen.map(\.served) == [1])
+    version.number = 4
+    version.store = 78
+    try platform.take(version)
+    #expect(platform.soap.status.seen.map(\.served) == [0])
   }
 
   @Test func `a base has the compute centre look for users without a row, but not while replicas are pinned`() throws {

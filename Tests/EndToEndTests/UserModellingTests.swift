@@ -54,6 +54,11 @@ import Wire
       process.waitUntilExit()
     }
 
+    /// What the process says of the one downstream model; nil while it does not answer.
+    func downstream() -> [String: Any]? {
+      ((try? get("/status"))?["downstream"] as? [[String: Any]])?.first
+    }
+
     func get(_ path: String) throws -> [String: Any]? {
       let process = Process()
       process.executableURL = URL(filePath: "/usr/bin/curl")
@@ -110,5 +115,75 @@ import Wire
       #expect(abs(Double(a) - b) < 1e-4)
     }
     #expect(try running.scratch.readReport().prequential.keys.contains("feed/click"))
+  }
+
+  @Test func `a version is served to the downstream model once it was trained on examples of it, and stays so`() throws
+  {
+    let needed = 40
+    let running = try Running(
+      impressions: 3000, speed: "15",
+      [
+        "--set", "soap.seen.examples=\(needed)", "--set", "soap.seen.share=0.5", "--set", "tasks.click.window=3s",
+        "--set", "tasks.like.window=3s",
+      ])
+    defer { running.stop() }
+    let configuration = try ClusterConfiguration(file: "\(running.scratch.state)/cluster.yaml")
+    let schema = configuration.eventSchema
+    func served() -> UInt64 { (running.downstream()?["served"] as? NSNumber)?.uint64Value ?? 0 }
+    let deadline = Clocks.monotonic() + 120_000_000_000
+    while served() == 0, Clocks.monotonic() < deadline { usleep(100_000) }
+    let version = served()
+    #expect(version > 0)
+    #expect(running.downstream()?["needed"] as? Int == needed)
+
+    // What training read: users' vectors, first those of the early ones only.
+    var (logged, users) = (0, Set<UInt64>())
+    let location = StreamLocation(root: running.scratch.state, stream: .examples, partition: 0)
+    var reader = try JournalReader(directory: location.directory, from: 0)
+    while let record = try reader.next() {
+      var payload = record.payload
+      let values = try Example(decoding: &payload).features.values(of: schema)
+      guard case .numbers(let vector) = values[4], case .ids(let ids) = values[0] else { continue }
+      if vector.contains(where: { $0 != 0 }) { logged += 1 }
+      users.formUnion(ids)
+    }
+    #expect(logged >= needed, "only \(logged) examples carry an embedding")
+
+    let endpoint = Endpoints(configuration, socketDirectory: StatePaths(running.scratch.state).socketDirectory).soap(0)
+    let context = LinkContext()
+    let all = users.sorted()
+    func versions(_ models: [String]) throws -> [UInt64] {
+      var asker = try Asker(endpoint: endpoint, context: context)
+      var body = try asker.ask { EmbedRequest.encoded(model: "users", users: all, for: models, request: $0) }
+      return try EmbedReply(decoding: &body).origins.array.map(\.version)
+    }
+    let (newest, read) = (try versions([]), try versions(["feed"]))
+    let limit = served()
+    let restricted = zip(newest, read).filter { $0 != $1 }
+    // Half of the users wait; for them nothing is read that the model was not trained on.
+    #expect(restricted.allSatisfy { $1 <= limit }, "\(restricted), served \(limit)")
+    #expect(read.contains { $0 > 0 && $0 <= limit })
+    // Before the first version was seen there were users whose entries were not read.
+    let reads = try #require(try running.get("/status")?["reads"] as? [String: Any])
+    #expect(try #require(reads["withheld"] as? Int) > 0)
+    let error = #expect(throws: ErrorReply.self) { try versions(["news"]) }
+    #expect(error?.code == .mismatch && error?.message.contains("use: feed") == true)
+
+    let user = try #require(all.first)
+    let one = try running.get("/v1/models/users/users/\(user)?for=feed")
+    #expect(((one?["users"] as? [[String: Any]])?.first?["version"] as? NSNumber)?.uint64Value == read[0])
+    let refusal = try #require(try running.get("/v1/models/users/users/\(user)?for=feed,news"))
+    #expect((refusal["error"] as? String)?.contains("no downstream model 'news'") == true)
+
+    let status = ClusterStatus.read(StatePaths(running.scratch.state), configuration)
+    #expect(StatusView.page(status, width: 500).joined().contains("feed is served"))
+    #expect(try kill(#require(status[RoleInstance(.soap)]?.pid), SIGKILL) == 0)
+    var back: UInt64 = 0
+    let patience = Clocks.monotonic() + 120_000_000_000
+    while back == 0, Clocks.monotonic() < patience {
+      usleep(100_000)
+      back = served()
+    }
+    #expect(back >= limit)
   }
 }

@@ -123,7 +123,8 @@ func versionBytes(halfPrecision: Bool = false) -> [UInt8] {
   let ids: [UInt64] = [0, 3, 500, .max]
   return VersionContent(
     number: 7, basePart: halfPrecision ? (2, 5) : nil, created: 8, newestEventTime: 9, exampleCount: 10,
-    epochs: [11, 12], identities: [13, 14], arrivals: [.init(arrival: 15, count: 16)],
+    epochs: [11, 12], identities: [13, 14],
+    progress: [.init(consumer: 17, exampleCount: 18, watermark: 19)], arrivals: [.init(arrival: 15, count: 16)],
     tables: [
       TableChange(
         table: "user", weightCount: 16, tombstones: [0, 5, .max], ids: ids,

@@ -149,6 +149,7 @@ func wireDecoders() -> [Decoder] {
       [
         EmbedRequest.encoded(model: "users", users: [1, .max], request: 1),
         EmbedRequest.encoded(model: "users", users: [1], features: [[1, 2, 3]], request: 2),
+        EmbedRequest.encoded(model: "users", users: [1], for: ["feed", "ads"], request: 3),
       ]
     ) { _ = try EmbedRequest(decoding: &$0) },
     message(

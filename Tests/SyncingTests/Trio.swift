@@ -45,6 +45,8 @@ final class Trio {
     /// Rows as they were when each version was published.
     var history: [UInt64: [UInt64: [Float]]] = [:]
     var arrivals: [ArrivalCount] = []
+    var progress: [ConsumerProgress] = []
+    var store: UInt64 = 0
     private var base: [UInt64: [Float]]?
 
     /// Which changes are another configuration's.
@@ -59,6 +61,7 @@ final class Trio {
       number = version.number
       history[number] = rows
       arrivals += version.arrivals
+      (progress, store) = (version.progress, version.store)
     }
     func apply(_ change: TableChange, of version: VersionContent) throws {
       if refuses(change) { throw Refused() }
@@ -74,6 +77,7 @@ final class Trio {
       number = version.number
       history[number] = rows
       arrivals += version.arrivals
+      (progress, store) = (version.progress, version.store)
     }
   }
 
@@ -113,10 +117,13 @@ final class Trio {
   deinit { try? Files.remove(directory) }
 
   /// One batch: each id's first weight goes down by what is given, the second one up by 1.
-  func push(_ ids: [UInt64], arrival: Milliseconds = .min, by step: (UInt64) -> Float = { Float($0 % 7) }) {
+  func push(
+    _ ids: [UInt64], arrival: Milliseconds = .min, watermark: Milliseconds = 1,
+    by step: (UInt64) -> Float = { Float($0 % 7) }
+  ) {
     let stamp = Stamp(
       chain: Self.chain, ownership: Self.owner, previousEnd: Position(low: applied), end: Position(low: applied + 1),
-      exampleCount: 1, eventTime: 1, watermark: 1)
+      exampleCount: 1, eventTime: 1, watermark: watermark)
     applied += 1
     var writer = ByteWriter()
     PushRequest.begin(

@@ -61,6 +61,57 @@ struct StoreContract {
     #expect(try store.entries(of: [6], asOf: nil)[0].map(\.hadRow) == [true])
   }
 
+  func keepsWhatIsServed() throws {
+    let store = try open(FeatureStoreOptions())
+    func served(_ version: UInt64, from: Milliseconds = 0) -> ServedVersions {
+      var served = ServedVersions(before: from)
+      served.begin(store: 5, at: from)
+      served.serve(version)
+      return served
+    }
+    func write(_ version: UInt64, at time: Milliseconds) throws {
+      try store.write([EmbeddingWrite(user: 7, entry: Fixture.entry(1, at: time, version: version))])
+    }
+    func times() throws -> [Milliseconds] { try store.entries(of: [7], asOf: nil)[0].map(\.eventTime) }
+    store.keep([served(3), served(5)])
+    for time in 1...20 as ClosedRange<Int64> { try write(UInt64(time), at: time) }
+    // The newest four, and of each state the newest two.
+    #expect(try times() == [20, 19, 18, 17, 5, 4, 3, 2])
+    // What is served goes on, and what only an earlier state held goes with the next write.
+    store.keep([served(18)])
+    try write(21, at: 21)
+    #expect(try times() == [21, 20, 19, 18, 17])
+    // What was made under another numbering is not of these versions.
+    store.keep([served(40, from: 20)])
+    try write(1, at: 22)
+    #expect(try times() == [22, 21, 20, 19])
+    store.keep([])
+    for time in 23...26 as ClosedRange<Int64> { try write(1, at: time) }
+    #expect(try times() == [26, 25, 24, 23])
+  }
+
+  /// A user who acts every ten seconds, versions every minute, and each served a quarter of an hour later.
+  func keepsWhatWillBeServed() throws {
+    let store = try open(FeatureStoreOptions())
+    var served = ServedVersions(before: 0)
+    served.begin(store: 5, at: 0)
+    var (oldest, most) = (0 as Int64, 0)
+    for second in stride(from: 10, to: 4 * 3600, by: 10) as StrideTo<Int64> {
+      if second > 900 { served.serve(UInt64((second - 900) / 60)) }
+      store.keep([served])
+      let entry = Fixture.entry(1, at: second * 1000, version: UInt64(second / 60))
+      try store.write([EmbeddingWrite(user: 7, entry: entry)])
+      let entries = try store.entries(of: [7], asOf: nil)[0]
+      let read = entries.filter { served.covers($0.version, madeAt: $0.madeAt) }
+      guard second > 1800 else { continue }
+      #expect(read.count >= 2)
+      oldest = max(oldest, second - (read.first?.madeAt ?? 0) / 1000)
+      most = max(most, entries.count)
+    }
+    #expect(oldest < 3 * 900, "what is read is \(oldest) s old")
+    #expect(most < 16, "\(most) entries")
+  }
+
   func comesBack(half: Bool) throws {
     var options = FeatureStoreOptions()
     options.halfPrecision = half
@@ -97,6 +148,32 @@ struct StoreContract {
   }
   @Test func `an entry of the same event time is replaced`() throws { try contract().replacesOneOfTheSameTime() }
   @Test func `shapes lie side by side`() throws { try contract().keepsShapesSideBySide() }
+  @Test func `entries that are served to a model are kept beside the last ones`() throws {
+    try contract().keepsWhatIsServed()
+  }
+  @Test func `entries of versions that will be served are there when they are`() throws {
+    try contract().keepsWhatWillBeServed()
+  }
+
+  @Test func `entries that are served come back after a restart, from a journal that was written anew, too`() throws {
+    let directory = try Fixture.directory()
+    var served = ServedVersions(before: 0)
+    served.begin(store: 5, at: 0)
+    served.serve(3)
+    func open(_ served: [ServedVersions]) throws -> EmbeddedStore {
+      try EmbeddedStore(directory: directory, keeping: served, compactionBytes: 64 << 10)
+    }
+    for round in 0..<2 {
+      let store = try open([served])
+      for time in 1...400 as ClosedRange<Int64> where round == 0 || time > 200 {
+        try store.write([EmbeddingWrite(user: 7, entry: Fixture.entry(1, at: time, version: UInt64(time)))])
+      }
+      try store.sync()
+      #expect(store.entries(of: [7], asOf: nil)[0].map(\.version) == [400, 399, 398, 397, 4, 3, 2])
+    }
+    #expect(try open([]).entries(of: [7], asOf: nil)[0].first?.version == 400)
+  }
+
   @Test(arguments: [false, true]) func `everything comes back after a restart`(half: Bool) throws {
     try contract().comesBack(half: half)
   }

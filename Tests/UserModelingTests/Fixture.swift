@@ -63,11 +63,12 @@ struct Fixture {
   func removeRows(of users: [UInt64]) throws { try store.remove(table: 0, ids: View(copying: users)) }
 
   func soap(
-    store: any FeatureStore, _ adjust: (inout SoapOptions) -> Void = { _ in }, now: Milliseconds = 10_000
+    store: any FeatureStore, servedFile: ServedFile? = nil, _ adjust: (inout SoapOptions) -> Void = { _ in },
+    now: Milliseconds = 10_000
   ) throws -> Soap {
     var options = SoapOptions(model: "users", userFeature: "user_id")
     adjust(&options)
-    return try Soap(options, store: store, predictor: predictor, clock: { now })
+    return try Soap(options, store: store, predictor: predictor, servedFile: servedFile, clock: { now })
   }
 
   static func block(user: UInt64, liked: [UInt64] = []) -> FeatureBlock {

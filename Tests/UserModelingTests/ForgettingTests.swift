@@ -14,6 +14,7 @@ private final class InterruptedStore: FeatureStore {
     interruption.withLock { $0 }?()
     store.write(writes)
   }
+  func keep(_ served: [ServedVersions]) { store.keep(served) }
   func remove(_ users: [UInt64]) { store.remove(users) }
   func learnedUsers(_ body: ([UInt64]) -> Void) { store.learnedUsers(body) }
   func sync() { store.sync() }

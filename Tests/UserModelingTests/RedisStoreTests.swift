@@ -18,6 +18,8 @@ import Testing
     try contract(server, "d").comesBack(half: false)
     try contract(server, "e").comesBack(half: true)
     try contract(server, "f").knowsOfWhomSomethingWasLearned()
+    try contract(server, "g").keepsWhatIsServed()
+    try contract(server, "h").keepsWhatWillBeServed()
   }
 
   @Test func `the server drops who is too old, and keeps for ever who has no time to live`() throws {

@@ -53,7 +53,7 @@ import Wire
       #"{"users":[1],"instances":[]}"#: (400, "the body needs one of 'users' and 'instances'"),
       #"{"users":7}"#: (400, "'users' is an integer; expected a list"),
       #"{"users":[1.5]}"#: (400, "users[0] is a fraction; expected an integer or a text"),
-      #"{"user":[1]}"#: (400, "'user' is not known; use users or instances, shape, as_of, event_time"),
+      #"{"user":[1]}"#: (400, "'user' is not known; use users or instances, for, shape, as_of, event_time"),
       #"{"instances":[{"user_id":1}],"event_time":310001}"#: (
         400, "'event_time': the event time 310001 is more than 300.0 seconds after now, 10000"
       ),

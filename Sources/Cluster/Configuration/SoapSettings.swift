@@ -97,6 +97,8 @@ public struct SoapSettings: Sendable, Equatable, Settings {
   ///
   /// Default nil. Its width is that of all embeddings of a user together.
   public var feature: String?
+  /// When versions are served to downstream models.
+  public var seen = SeenSettings()
 
   /// The defaults.
   public init() {}
@@ -121,6 +123,7 @@ public struct SoapSettings: Sendable, Equatable, Settings {
     section.value("refreshEvery", &refreshEvery, .duration(.milliseconds(100) ... .seconds(365 * 86_400)))
     section.value("holdAbove", &holdAbove, Scalar.positive(upTo: 2).orWord("none"))
     section.value("feature", &feature, Scalar<String>.name.orWord("none"))
+    section.section("seen", &seen)
   }
 
   /// What the platform of process `index` is told.
@@ -186,6 +189,7 @@ extension ClusterConfiguration {
         "is \(model.users.embeddingDimension), \(width) numbers per user with \(model.users.embeddings) embeddings",
         "use at most \(EmbeddingShape.widthLimit) numbers together")
     }
+    checkSeen(binding, upstream: name)
     guard let feature = soap.feature else { return }
     guard let target = features.first(where: { $0.name == feature }), target.kind == .dense(width: width) else {
       binding.report(

@@ -77,6 +77,13 @@ public enum StatusView {
     if let epoch = status.counters[StatusKey.epoch] { parts.append("epoch \(whole(epoch))") }
     if let version = status.counters[StatusKey.version] { parts.append("version \(whole(version))") }
     number(StatusKey.predictionsPerSecond, "predictions/s")
+    for (key, version) in status.counters.sorted(by: { $0.key < $1.key })
+    where key.hasPrefix(StatusKey.servedVersion("")) {
+      let model = String(key.dropFirst(StatusKey.servedVersion("").count))
+      let seen = whole(status.counters[StatusKey.seenExamples(model)] ?? 0)
+      let needed = whole(status.counters[StatusKey.seenExamplesNeeded] ?? 0)
+      parts.append("\(model) is served \(whole(version)), next after \(seen) of \(needed) examples")
+    }
     decimal(StatusKey.freshnessP50) { "freshness p50 \($0) s" }
     decimal(StatusKey.freshnessP99) { "p99 \($0) s" }
     return parts.joined(separator: ", ")

@@ -20,14 +20,17 @@ extension RoleProcess {
       configuration.userStreamFeatures.isEmpty
       ? nil : configuration.streamFeatureRules.map { SharedStreamFeatures(StreamFeatures($0)) }
     let predictor = try Predictor(store: store, schema: configuration.eventSchema, streamFeatures: features)
-    let entries = try featureStore(of: upstream.model.name)
-    var soapOptions = configuration.soap.options(model: upstream.model.name, index: instance.index)
+    var soapOptions = configuration.soapOptions(model: upstream.model.name, index: instance.index)
+    let servedFile = ServedFile(
+      "\(directory)/served.json", durable: configuration.cluster.durability == .epoch)
+    let entries = try featureStore(
+      of: upstream.model.name, keeping: soapOptions.seen == nil ? [] : try servedFile.states())
     // What a slow tower would do to readers (docs/user-modelling.md).
     if let text = ProcessInfo.processInfo.environment["GUIRA_SOAP_DELAY_MS"], let delay = Int(text) {
       soapOptions.computeDelay = .milliseconds(delay)
     }
     soapOptions.allowedSkew = configuration.ingest.allowedSkew
-    let soap = try Soap(soapOptions, store: entries, predictor: predictor)
+    let soap = try Soap(soapOptions, store: entries, predictor: predictor, servedFile: servedFile)
     let http = endpoints.http(soap: instance.index)
     var options = ReplicaServerOptions(port: http.port)
     options.http.host = http.host
@@ -84,12 +87,12 @@ extension RoleProcess {
     if let error = failure.withLock({ $0 }) { throw error }
   }
 
-  private func featureStore(of model: String) throws -> any FeatureStore {
+  private func featureStore(of model: String, keeping served: [ServedVersions]) throws -> any FeatureStore {
     let settings = plan.configuration.soap
     switch settings.store {
     case .embedded:
       return try EmbeddedStore(
-        directory: "\(directory)/embeddings", options: settings.storeOptions,
+        directory: "\(directory)/embeddings", options: settings.storeOptions, keeping: served,
         durable: plan.configuration.cluster.durability == .epoch)
     case .redis:
       return RedisStore(
@@ -133,6 +136,12 @@ extension RoleProcess {
     report.counters["currentReads"] = Double(status.currentReads)
     report.counters["storedReads"] = Double(status.storedReads)
     report.counters["defaultReads"] = Double(status.defaultReads)
+    report.counters["withheldReads"] = Double(status.withheldReads)
+    for model in status.seen {
+      report.counters[StatusKey.servedVersion(model.model)] = Double(model.served)
+      report.counters[StatusKey.seenExamples(model.model)] = Double(model.examples)
+      report.counters[StatusKey.seenExamplesNeeded] = Double(model.needed)
+    }
     report.counters["readsPerSecond"] = board.rate(
       "reads", Double(status.currentReads + status.storedReads + status.defaultReads))
     report.counters["computed"] = Double(status.computed)

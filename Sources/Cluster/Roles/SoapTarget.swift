@@ -38,12 +38,14 @@ final class SoapTarget: VersionTarget {
   func setDense(_ tensors: [TensorChange]) throws { try replica.setDense(tensors) }
 
   func commitBase(_ version: VersionContent) throws {
+    soap.versionComes(version.number, of: version.store)
     try replica.commitBase(version)
     isBaseNew = true
     served(version)
   }
 
   func publish(_ version: VersionContent) throws {
+    soap.versionComes(version.number, of: version.store)
     try replica.publish(version)
     served(version)
   }
@@ -51,6 +53,9 @@ final class SoapTarget: VersionTarget {
   /// Rows that are gone are read by nobody any more: now their users leave.
   private func served(_ version: VersionContent) {
     soap.versionCame()
+    for model in version.progress {
+      soap.modelProgressed(consumer: model.consumer, examples: model.exampleCount, watermark: model.watermark)
+    }
     soap.rowsGone(of: gone)
     gone = []
     guard userTable != nil else { return }

@@ -15,6 +15,8 @@ final class UserVectorFiller {
   private let vectorColumn: Int?
   /// Every number of the vector of a user who is not known.
   private let defaultValue: Float
+  /// The models that read it.
+  private let readers: [String]
   private var processes: [Box] = []
   /// Impressions that got their user's embeddings.
   private(set) var filled = 0
@@ -35,6 +37,7 @@ final class UserVectorFiller {
     userColumn = schema.features.firstIndex { $0.name == configuration.soap.user } ?? 0
     vectorColumn = schema.features.firstIndex { $0.name == configuration.soap.feature }
     defaultValue = Float(configuration.soap.defaultValue)
+    readers = configuration.vectorReaders.map(\.name)
     processes = try configuration.soapCount.indices.map {
       Box(try Asker(endpoint: endpoints.soap($0), context: context))
     }
@@ -79,7 +82,8 @@ final class UserVectorFiller {
         timeout: Self.patience,
         {
           EmbedRequest.encoded(
-            model: model, users: users.map(\.user), eventTime: time, features: users.map(\.block.bytes), request: $0)
+            model: model, users: users.map(\.user), eventTime: time, features: users.map(\.block.bytes), for: readers,
+            request: $0)
         }), let reply = try? EmbedReply(decoding: &reader), reply.origins.count == users.count
     else { return nil }
     if let column = vectorColumn, schema.features[column].kind != .dense(width: reply.count * reply.dimension) {

@@ -97,6 +97,12 @@ public enum StatusKey {
   /// Supervisor: how often a process was started again.
   public static func restarts(_ instance: RoleInstance) -> String { "\(restartsPrefix)\(instance.directoryName)" }
   static let restartsPrefix = "restarts."
+  /// The version of the upstream model that a downstream model is served.
+  public static func servedVersion(_ model: String) -> String { "servedVersion.\(model)" }
+  /// Answers of later versions that it was trained on.
+  public static func seenExamples(_ model: String) -> String { "seenExamples.\(model)" }
+  /// How many of them have the next version served.
+  public static let seenExamplesNeeded = "seenExamplesNeeded"
   /// Trainer: prequential AUC of a task.
   public static func auc(_ task: String) -> String { "auc.\(task)" }
   /// Trainer: prequential normalised entropy of a task.
