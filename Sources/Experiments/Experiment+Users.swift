@@ -141,7 +141,9 @@ extension Experiment {
       return place
     }
     let context = downstreamFeatures(upstream)
-    guard !context.isEmpty || users != nil else { throw ExperimentError("no feature with one id is left for the downstream models") }
+    guard !context.isEmpty || users != nil else {
+      throw ExperimentError("no feature with one id is left for the downstream models")
+    }
     var data = DownstreamData(
       columns: context.map { _ in [] }, idCounts: context.map { _ in 0 }, labels: [], tasks: tasks)
     data.names = context.map { schema.features[$0].name } + (users?.names ?? [])
@@ -173,7 +175,8 @@ extension Experiment {
   }
 
   private var noUsers: ExperimentError {
-    ExperimentError("events have no feature '\(settings.configuration.soap.user)' with one id to find users in a table by")
+    ExperimentError(
+      "events have no feature '\(settings.configuration.soap.user)' with one id to find users in a table by")
   }
 
   /// A label is 1 when a positive action of the task came within its window.

@@ -152,6 +152,7 @@ public final class Predictor: Sendable {
       probabilities[place] = Losses.sigmoid(work.logits[place] + served.corrections[place % tasks])
     }
     return Prediction(
-      probabilities: probabilities, taskCount: tasks, rowsAsked: seen.asked, rowsFound: seen.found, version: seen.version)
+      probabilities: probabilities, taskCount: tasks, rowsAsked: seen.asked, rowsFound: seen.found,
+      version: seen.version)
   }
 }

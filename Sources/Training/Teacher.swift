@@ -76,10 +76,10 @@ public protocol Teacher: Sendable {
 extension TrainerCore.Counters {
   /// Takes note of a batch's lesson and how far from it the batch was, summed over examples.
   mutating func note(_ lesson: Lesson, distance: Double, examples: Int) {
-    let isFirst = teacherVersion == 0
     teacherVersion = lesson.version
+    taughtExamples += UInt64(examples)
     let mean = distance / Double(max(1, examples))
-    teacherDistance += (mean - teacherDistance) * (isFirst ? 1 : min(1, Double(examples) / 10_000))
+    teacherDistance += (mean - teacherDistance) * min(1, Double(examples) / Double(min(taughtExamples, 10_000)))
   }
 }
 

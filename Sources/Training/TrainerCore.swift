@@ -28,6 +28,8 @@ public struct TrainerCore: ~Copyable {
     public var teacherVersion: UInt64 = 0
     /// The mean square of the distance between the embeddings and the teacher's, over about the last 10,000 examples.
     public var teacherDistance: Double = 0
+    /// Examples that had a lesson.
+    public var taughtExamples: UInt64 = 0
     /// Batches trained on without a lesson although one is wanted: before the first version, or it is not finite.
     public var untaughtBatches: UInt64 = 0
   }

@@ -178,7 +178,8 @@ struct ExperimentUsers: ParsableCommand {
   var regularization: String?
   @Option(help: "Also run the user model with these values of users.distillation, 0 to 1, apart by commas.")
   var distillation: String?
-  @Option(help: "A CSV file with features of users for the downstream models; its column named as soap.user holds the ids.")
+  @Option(
+    help: "A CSV file with features of users for the downstream models; its column named as soap.user holds the ids.")
   var userTable: String?
 
   func run() throws {

@@ -122,7 +122,8 @@ public struct ModelSettings: Sendable, Equatable, Settings {
     }
     if kind == .counting { checkExactness(section) }
     guard kind != .sum, !section.binding.isWriting else { return }
-    for (key, value) in [("regularization", users.regularization), ("distillation", users.distillation)] where value > 0 {
+    for (key, value) in [("regularization", users.regularization), ("distillation", users.distillation)] where value > 0
+    {
       section.report(
         "users.\(key)", "is \(value) for kind \(kind.rawValue), which has no user embeddings to keep steady",
         "leave it out, or use kind sum")
