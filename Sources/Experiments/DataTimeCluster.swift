@@ -166,7 +166,9 @@ final class DataTimeCluster {
         var options = plan.trainer(number, of: model)
         options.retryAfter = Self.patience
         guard !options.partitions.isEmpty else { continue }
-        trainers.append(try TrainerBox(options, model: index, owner: owners))
+        let box = try TrainerBox(options, model: index, owner: owners)
+        if options.stabilization.isOn { box.core.teacher = VersionTeacher(predictor, model: model.settings.name) }
+        trainers.append(box)
         logs.append(ScoreBox(tasks: options.model.tasks.count))
       }
     }
@@ -316,11 +318,20 @@ final class DataTimeCluster {
       try closeEpochs()
     }
     guard follower.servedVersion > 0 else { throw ExperimentError("the replica never got a base") }
+    try catchSyncUp()
     sync.publish(dense: isDense)
     try tickSync()
     publications += 1
     hasUnpublished = false
     versions = versions.filter { $0.key + 8 > sync.heading.newest }
+  }
+
+  /// Sync asks for some blocks at a tick; a version is to hold all that is trained, however many epochs ago the last was.
+  private func catchSyncUp() throws {
+    let epochs = shards.map { $0.core.status().durableEpoch }
+    func isBehind() -> Bool { zip(sync.status(now: nanoseconds).cursors, epochs).contains { $0 < $1 } }
+    for _ in 0..<100_000 where isBehind() { try tickSync() }
+    if isBehind() { throw ExperimentError("sync does not read all blocks of the shards") }
   }
 
   private func tickSync() throws {

@@ -15,6 +15,8 @@ struct DownstreamData {
   var labels: [Float]
   /// The tasks.
   var tasks: [String]
+  /// The features' names.
+  var names: [String] = []
 
   /// How many impressions there are.
   var count: Int { columns.first?.count ?? 0 }

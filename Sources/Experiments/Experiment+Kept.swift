@@ -8,9 +8,7 @@ extension Experiment {
   /// gains.
   ///
   /// Shares are left out where real-time's gain is not twice its standard error: they would be noise.
-  func kept(
-    _ trial: DownstreamTrial, _ results: [(name: String, result: DownstreamResult)]
-  ) -> ExperimentReport.Table {
+  func kept(_ trial: DownstreamTrial, _ results: [JudgedWay]) -> ExperimentReport.Table {
     let tasks = trial.data.tasks
     var table = ExperimentReport.Table(
       title: "what it gains over frozen, and the share of real-time's gain it keeps", subject: "user vector",

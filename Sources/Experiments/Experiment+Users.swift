@@ -3,7 +3,7 @@
 internal import Base
 internal import Cluster
 internal import Layers
-internal import Streams
+public import Streams
 internal import UserModeling
 
 /// What the users experiment is told beside the configuration.
@@ -14,6 +14,12 @@ public struct UserExperimentOptions: Sendable {
   public var interval: Int64 = 3_600_000
   /// Whether the upstream model is also run without each of its extractors.
   public var ablation = false
+  /// The upstream model is also run with each of these as its `regularization`.
+  public var regularizations: [Double] = []
+  /// The upstream model is also run with each of these as its `distillation`.
+  public var distillations: [Double] = []
+  /// Features of users by their id, which the downstream models read too; nil for none.
+  public var userTable: UserTable?
 
   /// An experiment with downstream models for some tasks.
   public init(downstream: [String]) { self.downstream = downstream }
@@ -24,7 +30,8 @@ extension Experiment {
   public func users(_ options: UserExperimentOptions) throws -> ExperimentReport {
     try timed {
       let upstream = try upstream()
-      let data = try downstreamData(options.downstream, upstream: upstream, from: recording.impressions * 3 / 5)
+      let data = try downstreamData(
+        options.downstream, upstream: upstream, users: options.userTable, from: recording.impressions * 3 / 5)
       let trials = try runs([()]) { _, configuration, progress in
         try userTrial(configuration, upstream, data, options, progress)
       }[0]
@@ -55,39 +62,44 @@ extension Experiment {
     let (cut, end) = (recording.startOfLastFifth - first, data.count)
     let trial = DownstreamTrial(
       data: data, training: 0..<cut, judged: cut..<end, seed: configuration.cluster.seed)
+    let variants = options.variants(of: upstream)
     var done = 0.0
-    let ways = VectorWay.all + (configuration.userActions.isEmpty ? [] : VectorWay.onAction)
-    let steps = Double(2 + ways.count + (options.ablation ? 2 * upstream.users.extractors.count : 0))
+    let served = VectorWay.all + (configuration.userActions.isEmpty ? [] : VectorWay.onAction)
+    let steps = Double(2 + served.count + 2 * variants.count)
     func advance(_ share: Double = 1) { progress(min(1, (done + share) / steps)) }
-    let made = try vectors(configuration, upstream, ways, from: first, options) { advance($0) }
+    let made = try vectors(configuration, upstream, served, from: first, options) { advance($0) }
     done += 1
-    let none = try trial.run(vectors: [], width: 0)
+    let none: JudgedWay = ("no vector", try trial.run(vectors: [], width: 0))
     done += 1
-    var results: [(name: String, result: DownstreamResult)] = [("no vector", none)]
-    for (way, values) in zip(ways, made.values) {
-      results.append((way.name, try trial.run(vectors: values, width: made.width)))
+    var ways = [none]
+    for (way, values) in zip(served, made.values) {
+      ways.append((way.name, try trial.run(vectors: values, width: made.width)))
       done += 1
       advance(0)
     }
     var tables = [
-      gains(trial, results), coverage(made, ways, count: end), importance(trial, results, upstream), shifts(made),
-      kept(trial, results),
+      gains(trial, ways), coverage(made, served, count: end), importance(trial, ways), shifts(made), kept(trial, ways),
     ]
-    if options.ablation, upstream.users.extractors.count > 1 {
-      var ablated: [(name: String, result: DownstreamResult)] = [("no vector", none)]
-      ablated.append(("all extractors", results[3].result))
-      for extractor in upstream.users.extractors {
-        var without = upstream
-        without.users.extractors.removeAll { $0 == extractor }
-        let made = try vectors(configuration, without, [VectorWay.all[2]], from: first, options) { advance($0) }
-        done += 1
-        ablated.append(("without \(extractor.rawValue)", try trial.run(vectors: made.values[0], width: made.width)))
-        done += 1
-      }
-      var table = gains(trial, ablated)
-      table.title = "an extractor less, async, last 20 %"
-      tables.append(table)
+    var (ablated, steadied) = ([none, ("all extractors", ways[3].result)], [none])
+    var moves: [UserVectors.Moves] = [(nil, nil)]
+    for (entries, way) in [(1, 6), (2, 5), (3, 3)] {
+      steadied.append(("pooling \(entries)", ways[way].result))
+      moves.append(made.moves(pooling: entries))
     }
+    for variant in variants {
+      let made = try vectors(configuration, variant.model, [VectorWay.all[2]], from: first, options) { advance($0) }
+      done += 1
+      let way: JudgedWay = (variant.name, try trial.run(vectors: made.values[0], width: made.width))
+      done += 1
+      if variant.isAblation {
+        ablated.append(way)
+      } else {
+        steadied.append(way)
+        moves.append(made.moves(pooling: 3))
+      }
+    }
+    if ablated.count > 2 { tables.append(gains(trial, ablated, title: "an extractor less, async, last 20 %")) }
+    if steadied.count > 4 { tables.append(stabilisation(trial, steadied, moves)) }
     return (tables, made.versions)
   }
 
@@ -111,7 +123,7 @@ extension Experiment {
     ).run(progress: progress)
   }
 
-  /// The features that downstream models read: events give them, and they are not the user's.
+  /// The features of events that downstream models read: they are not the user's.
   private func downstreamFeatures(_ upstream: ModelSettings) -> [Int] {
     recording.schema.features.enumerated().filter { _, feature in
       feature.kind == .id && feature.stream == nil && !upstream.users.features.contains(feature.name)
@@ -121,7 +133,7 @@ extension Experiment {
 
   /// The impressions from `first` on, with the features that are not the user's and the labels of some tasks.
   private func downstreamData(
-    _ tasks: [String], upstream: ModelSettings, from first: Int
+    _ tasks: [String], upstream: ModelSettings, users: UserTable?, from first: Int
   ) throws -> DownstreamData {
     let schema = recording.schema
     let places = try tasks.map { task in
@@ -132,9 +144,14 @@ extension Experiment {
       return place
     }
     let context = downstreamFeatures(upstream)
-    guard !context.isEmpty else { throw ExperimentError("no feature with one id is left for the downstream models") }
+    guard !context.isEmpty || users != nil else {
+      throw ExperimentError("no feature with one id is left for the downstream models")
+    }
     var data = DownstreamData(
       columns: context.map { _ in [] }, idCounts: context.map { _ in 0 }, labels: [], tasks: tasks)
+    data.names = context.map { schema.features[$0].name } + (users?.names ?? [])
+    let user = schema.features.firstIndex { $0.name == settings.configuration.soap.user && $0.kind == .id }
+    var people: [Int] = []
     var numbers = context.map { _ in [UInt64: Int32]() }
     for block in recording.features[first...] {
       let values = try block.values(of: schema)
@@ -146,10 +163,23 @@ extension Experiment {
         numbers[column][id] = number
         data.columns[column].append(number)
       }
+      if let users {
+        guard let user, case .ids(let ids) = values[user] else { throw noUsers }
+        people.append(users.place(of: ids.first))
+      }
     }
     data.idCounts = numbers.map(\.count)
+    if let users {
+      data.columns += users.columns.map { column in people.map { column[$0] } }
+      data.idCounts += users.idCounts
+    }
     data.labels = labels(places, from: first)
     return data
+  }
+
+  private var noUsers: ExperimentError {
+    ExperimentError(
+      "events have no feature '\(settings.configuration.soap.user)' with one id to find users in a table by")
   }
 
   /// A label is 1 when a positive action of the task came within its window.
@@ -174,90 +204,33 @@ extension Experiment {
     }
     return labels
   }
+}
 
-  // MARK: Tables
+/// A way of serving and what downstream models reach with it.
+typealias JudgedWay = (name: String, result: DownstreamResult)
 
-  /// AUC and NE of every way, and how much better than the first one, with the standard error of the difference.
-  private func gains(
-    _ trial: DownstreamTrial, _ results: [(name: String, result: DownstreamResult)]
-  ) -> ExperimentReport.Table {
-    let tasks = trial.data.tasks
-    var table = ExperimentReport.Table(
-      title: "downstream, frozen after 80 %, last 20 %", subject: "user vector",
-      columns: tasks.flatMap { ["\($0) AUC", "\($0) gain", "\($0) error", "\($0) NE gain %"] }, rows: [])
-    let judged = trial.judged
-    for (name, result) in results {
-      var row = ExperimentReport.Row(name: name, values: [:])
-      for (task, label) in tasks.enumerated() {
-        let metrics = trial.metrics(result.predictions, task, judged)
-        row.values["\(label) AUC"] = ExperimentReport.Figure([metrics.auc])
-        guard name != results[0].name else { continue }
-        let base = trial.metrics(results[0].result.predictions, task, judged)
-        func column(_ values: [Float]) -> [Float] { (0..<judged.count).map { values[$0 * tasks.count + task] } }
-        if let auc = metrics.auc, let without = base.auc {
-          row.values["\(label) gain"] = ExperimentReport.Figure([auc - without])
-        }
-        row.values["\(label) error"] = ExperimentReport.Figure([
-          PairedBootstrap.standardError(
-            column(results[0].result.predictions), column(result.predictions),
-            labels: judged.map { trial.data.labels[$0 * tasks.count + task] }, seed: trial.seed)
-        ])
-        if let ne = metrics.ne, let without = base.ne {
-          row.values["\(label) NE gain %"] = ExperimentReport.Figure([100 * (without - ne) / without])
-        }
-      }
-      table.rows.append(row)
+extension UserExperimentOptions {
+  /// The upstream models that are run besides the one that is configured.
+  func variants(of upstream: ModelSettings) -> [(name: String, model: ModelSettings, isAblation: Bool)] {
+    func variant(_ name: String, isAblation: Bool = false, _ change: (inout UserModelSettings) -> Void)
+      -> (name: String, model: ModelSettings, isAblation: Bool)
+    {
+      var model = upstream
+      change(&model.users)
+      return (name, model, isAblation)
     }
-    return table
-  }
-
-  private func coverage(_ made: UserVectors, _ ways: [VectorWay], count: Int) -> ExperimentReport.Table {
-    ExperimentReport.Table(
-      title: "coverage: impressions after 60 % with an embedding of their user", subject: "user vector",
-      columns: ["share"],
-      rows: zip(ways, made.defaults).map { way, defaults in
-        ExperimentReport.Row(
-          name: way.name,
-          values: ExperimentReport.Figure([1 - Double(defaults) / Double(count)]).map { ["share": $0] } ?? [:])
-      })
-  }
-
-  /// The AUC lost when a feature's values are exchanged, and the rank of each feature by it; for `async`.
-  private func importance(
-    _ trial: DownstreamTrial, _ results: [(name: String, result: DownstreamResult)], _ upstream: ModelSettings
-  ) -> ExperimentReport.Table {
-    let names = downstreamFeatures(upstream).map { recording.schema.features[$0].name } + ["user vector"]
-    let tasks = trial.data.tasks
-    var table = ExperimentReport.Table(
-      title: "what a downstream model loses when a feature's values are exchanged, async", subject: "feature",
-      columns: tasks.flatMap { ["\($0) AUC", "\($0) rank"] },
-      rows: names.map { ExperimentReport.Row(name: $0, values: [:]) })
-    for (task, label) in tasks.enumerated() {
-      let losses = results[3].result.importance[task]
-      for (place, loss) in losses.enumerated() {
-        table.rows[place].values["\(label) AUC"] = ExperimentReport.Figure([loss])
-        table.rows[place].values["\(label) rank"] = ExperimentReport.Figure([
-          Double(1 + losses.count { $0 > loss })
-        ])
-      }
+    let extractors = ablation && upstream.users.extractors.count > 1 ? upstream.users.extractors : []
+    return extractors.map { extractor in
+      variant("without \(extractor.rawValue)", isAblation: true) { $0.extractors.removeAll { $0 == extractor } }
     }
-    return table
-  }
-
-  private func shifts(_ made: UserVectors) -> ExperimentReport.Table {
-    ExperimentReport.Table(
-      title: "shift between daily versions on the same inputs", subject: "pooling",
-      columns: ["mean cosine", "L2 ratio", "days"],
-      rows: made.shifts.enumerated().map { place, shifts in
-        var row = ExperimentReport.Row(name: "\(place + 1)", values: [:])
-        row.values["mean cosine"] = ExperimentReport.Figure([mean(shifts.map(\.meanCosine))])
-        row.values["L2 ratio"] = ExperimentReport.Figure([mean(shifts.map(\.l2Ratio))])
-        row.values["days"] = ExperimentReport.Figure([Double(shifts.count)])
-        return row
-      })
-  }
-
-  private func mean(_ values: [Double]) -> Double? {
-    values.isEmpty ? nil : values.reduce(0, +) / Double(values.count)
+      + regularizations.map { weight in
+        variant("regularization \(shortest(weight))") { ($0.regularization, $0.distillation) = (weight, 0) }
+      }
+      + distillations.map { share in
+        variant("distillation \(shortest(share))") { ($0.regularization, $0.distillation) = (0, share) }
+      }
   }
 }
+
+/// A number without a point where it is whole.
+private func shortest(_ value: Double) -> String { value == value.rounded() ? "\(Int(value))" : "\(value)" }

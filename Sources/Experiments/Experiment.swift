@@ -44,6 +44,9 @@ public struct Experiment {
     }
   }
 
+  /// The feature whose value is the user.
+  public var userFeature: String { settings.configuration.soap.user }
+
   private func idFeature(_ name: String) -> Int? {
     recording.schema.features.firstIndex { $0.name == name && $0.kind == .id }
   }

@@ -47,6 +47,22 @@ struct UserVectors {
   var shifts: [[SnapshotShift]] = [[], [], []]
   /// Versions published.
   var versions = 0
+
+  /// How far daily versions move vectors, on the mean of the days.
+  typealias Shift = (cosine: Double, ratio: Double)
+  /// How far they move what the tower gives, and what is served of it.
+  typealias Moves = (tower: Shift?, served: Shift?)
+
+  /// The shift of what a pooling serves; nil when there was no second day.
+  func shift(pooling entries: Int) -> Shift? {
+    let days = shifts[entries - 1]
+    guard !days.isEmpty else { return nil }
+    let count = Double(days.count)
+    return (days.reduce(0) { $0 + $1.meanCosine } / count, days.reduce(0) { $0 + $1.l2Ratio } / count)
+  }
+
+  /// Of the tower, and of a pooling.
+  func moves(pooling entries: Int) -> Moves { (shift(pooling: 1), shift(pooling: entries)) }
 }
 
 /// Trains the upstream model over a recording and asks the platforms.

@@ -54,6 +54,49 @@ public enum Losses {
     return losses
   }
 
+  /// Turns the gradients of labels into those of labels that lean towards what a teacher predicts.
+  ///
+  /// A known label y counts as (1 − share) · y + share · sigmoid(teacher's logit), so the gradient becomes
+  /// weight × (sigmoid(logit) − that).
+  ///
+  /// - Parameters:
+  ///   - teacher: its logits `[examples × tasks]`.
+  ///   - share: 0 for the labels alone, 1 for the teacher alone.
+  ///   - gradients: what `weightedLogLoss` made of the same batch; where it is masked nothing changes.
+  public static func distill(teacher: [Float], share: Float, batch: Batch, gradients: inout [Float]) {
+    precondition(
+      teacher.count == gradients.count && batch.labels.count == gradients.count,
+      "\(teacher.count) logits of a teacher for \(batch.labels.count) labels and \(gradients.count) gradients")
+    for index in gradients.indices where batch.weights[index] != 0 {
+      gradients[index] += batch.weights[index] * share * (batch.labels[index] - sigmoid(teacher[index]))
+    }
+  }
+
+  /// Fills the gradient of weight × the mean over an example's numbers of (e − e')², summed over examples.
+  ///
+  /// - Parameters:
+  ///   - embeddings: e, `[examples × width]`.
+  ///   - teacher: e', of the same shape.
+  ///   - weight: λ.
+  ///   - gradients: becomes 2 · λ / width × (e − e').
+  /// - Returns: the mean of (e − e')², summed over examples and without the weight.
+  public static func pull(
+    _ embeddings: [Float], towards teacher: [Float], width: Int, weight: Float, gradients: inout [Float]
+  ) -> Double {
+    precondition(
+      embeddings.count == teacher.count && width > 0 && embeddings.count % width == 0,
+      "\(embeddings.count) numbers are pulled towards \(teacher.count), in rows of \(width)")
+    gradients.setCount(embeddings.count)
+    let scale = 2 * weight / Float(width)
+    var squares = 0.0
+    for index in embeddings.indices {
+      let distance = embeddings[index] - teacher[index]
+      gradients[index] = scale * distance
+      squares += Double(distance) * Double(distance)
+    }
+    return squares / Double(width)
+  }
+
   /// exp of a float; its own function because inlinable code cannot name Glibc.
   @usableFromInline
   static func exponential(_ x: Float) -> Float { expf(x) }

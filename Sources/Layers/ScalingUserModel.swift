@@ -10,6 +10,16 @@ public protocol UserModel: Model {
   ///
   /// Parameters are those of `forward`.
   func embed(_ batch: Batch, rows: [[Float]], dense: [[Float]], scratch: inout Scratch, embeddings: inout [Float])
+
+  /// Fills `embeddings` with those of the batch that `forward` was called for last with this scratch.
+  func embeddings(_ examples: Int, scratch: inout Scratch, into embeddings: inout [Float])
+
+  /// Adds the gradients of Σ `logitGradients` · logits + Σ `embeddingGradients` · embeddings, otherwise as `backward` does.
+  ///
+  /// - Parameter embeddingGradients: `[examples × embeddings × embeddingDimension]`, or empty for none.
+  func backward(
+    _ batch: Batch, rows: [[Float]], dense: [[Float]], logitGradients: [Float], embeddingGradients: [Float],
+    scratch: inout Scratch, rowGradients: inout [[Float]], denseGradients: inout [[Float]])
 }
 
 /// E = user tower(U) `[embeddings × embeddingDimension]`; logit[t] = head[t] · mix tower([E, M]) + bias[t].
@@ -88,8 +98,12 @@ struct ScalingUserModel: ConfiguredModel, UserModel {
   ) {
     batch.requireShape(options, rows: rows, dense: dense, expecting: denseTensors)
     forwardUser(batch, rows: rows, dense: dense, scratch: &scratch)
+    self.embeddings(batch.exampleCount, scratch: &scratch, into: &embeddings)
+  }
+
+  func embeddings(_ examples: Int, scratch: inout Scratch, into embeddings: inout [Float]) {
     let output = userTower.takeOutput(&scratch)
-    let count = batch.exampleCount * userTower.outputs
+    let count = examples * userTower.outputs
     embeddings.setCount(count)
     var target = embeddings.mutableSpan
     Kernel.copy(output.span, at: 0, to: &target, at: 0, count: count)
@@ -122,6 +136,15 @@ struct ScalingUserModel: ConfiguredModel, UserModel {
     _ batch: Batch, rows: [[Float]], dense: [[Float]], logitGradients: [Float], scratch: inout Scratch,
     rowGradients: inout [[Float]], denseGradients: inout [[Float]]
   ) {
+    backward(
+      batch, rows: rows, dense: dense, logitGradients: logitGradients, embeddingGradients: [], scratch: &scratch,
+      rowGradients: &rowGradients, denseGradients: &denseGradients)
+  }
+
+  func backward(
+    _ batch: Batch, rows: [[Float]], dense: [[Float]], logitGradients: [Float], embeddingGradients: [Float],
+    scratch: inout Scratch, rowGradients: inout [[Float]], denseGradients: inout [[Float]]
+  ) {
     let examples = batch.exampleCount
     let dz = logitGradients.span
     var dt = scratch.take(topGradient, count: examples * mixTower.outputs)
@@ -147,6 +170,9 @@ struct ScalingUserModel: ConfiguredModel, UserModel {
     var des = de.mutableSpan
     for example in 0..<examples {
       Kernel.copy(dm.span, at: example * mixInput.width, to: &des, at: example * width, count: width)
+    }
+    if !embeddingGradients.isEmpty {
+      Kernel.addScaled(1, embeddingGradients.span, at: 0, to: &des, at: 0, count: examples * width)
     }
     scratch.put(mixedGradient, dm)
     let u = scratch.take(user, count: examples * userInput.width)

@@ -141,17 +141,7 @@ public final class Predictor: Sendable {
     let served = store.models[index]
     let input = inputs[index]
     let work = workspace.models[index]
-    work.assembler.assemble(columns)
-    var asked = 0
-    var found = 0
-    let seen = store.read(workspace.reader) { snapshot -> (dense: [[Float]], version: VersionInfo) in
-      for table in work.assembler.uniqueIds.indices where !work.assembler.uniqueIds[table].isEmpty {
-        asked += work.assembler.uniqueIds[table].count
-        found += work.gather(snapshot.tables[table], table: table)
-      }
-      return (snapshot.dense[index], snapshot.version)
-    }
-    guard let seen else { return nil }
+    guard let seen = work.read(columns, of: store, model: index, workspace.reader) else { return nil }
     work.fillBatch(columns, input)
     served.model.forward(
       work.batch, rows: work.rows, dense: seen.dense, scratch: &work.scratch, logits: &work.logits)
@@ -162,6 +152,7 @@ public final class Predictor: Sendable {
       probabilities[place] = Losses.sigmoid(work.logits[place] + served.corrections[place % tasks])
     }
     return Prediction(
-      probabilities: probabilities, taskCount: tasks, rowsAsked: asked, rowsFound: found, version: seen.version)
+      probabilities: probabilities, taskCount: tasks, rowsAsked: seen.asked, rowsFound: seen.found,
+      version: seen.version)
   }
 }

@@ -51,14 +51,7 @@ public final class UserEmbedder: @unchecked Sendable {
   ///
   /// Features that are not the user's are not looked at.
   public func embed(_ columns: FeatureColumns) -> UserEmbeddings? {
-    work.assembler.assemble(columns)
-    let seen = store.read(reader) { snapshot -> (dense: [[Float]], version: VersionInfo) in
-      for table in work.assembler.uniqueIds.indices where !work.assembler.uniqueIds[table].isEmpty {
-        _ = work.gather(snapshot.tables[table], table: table)
-      }
-      return (snapshot.dense[modelIndex], snapshot.version)
-    }
-    guard let seen else { return nil }
+    guard let seen = work.read(columns, of: store, model: modelIndex, reader) else { return nil }
     work.fillBatch(columns, input)
     for feature in isUsers.indices where !isUsers[feature] {
       work.batch.features[feature].offsets = [Int32](repeating: 0, count: columns.exampleCount + 1)

@@ -51,6 +51,22 @@ final class ModelWork {
     batch = Batch(exampleCount: 0, features: features)
   }
 
+  /// What one moment of a store has for some columns.
+  typealias Reading = (dense: [[Float]], version: VersionInfo, asked: Int, found: Int)
+
+  /// Assembles the columns and reads their rows; nil while there is no base.
+  func read(_ columns: FeatureColumns, of store: ReplicaStore, model: Int, _ reader: EpochReader) -> Reading? {
+    assembler.assemble(columns)
+    return store.read(reader) { snapshot in
+      var (asked, found) = (0, 0)
+      for table in assembler.uniqueIds.indices where !assembler.uniqueIds[table].isEmpty {
+        asked += assembler.uniqueIds[table].count
+        found += gather(snapshot.tables[table], table: table)
+      }
+      return (snapshot.dense[model], snapshot.version, asked, found)
+    }
+  }
+
   /// Reads the rows of a table's distinct ids; gives how many there are.
   ///
   /// Inside a read section.

@@ -9,13 +9,18 @@ internal import Layers
 /// Forward, loss and backward of a model on a fixed number of threads.
 final class ParallelPass {
   private let model: any Model
-  private var run = Run()
+  private var run: Run
   private let workers: [Worker]
+  /// Of the last batch: the mean square of the embeddings' distance to the teacher's, summed over examples.
+  private(set) var distance = 0.0
 
-  /// - Parameter threads: how many in all, the caller's included; 1 starts none.
-  init(_ model: any Model, threads: Int) {
+  /// - Parameters:
+  ///   - threads: how many in all, the caller's included; 1 starts none.
+  ///   - stabilization: how strongly lessons pull.
+  init(_ model: any Model, threads: Int, stabilization: Stabilization = Stabilization()) {
     self.model = model
-    workers = (1..<max(1, threads)).map { Worker(model, number: $0) }
+    run = Run(stabilization)
+    workers = (1..<max(1, threads)).map { Worker(model, number: $0, stabilization) }
   }
 
   deinit { for worker in workers { worker.stop() } }
@@ -25,19 +30,22 @@ final class ParallelPass {
   /// - Parameters:
   ///   - shifts: what is added to the logits before the loss is taken, `[examples × tasks]`, or empty.
   ///   - seed: what dropout draws from, another one for every batch.
+  ///   - lesson: what the teacher of a user model makes of the batch; nil for none. It is in the gradients only.
   func train(
-    _ batch: Batch, rows: [[Float]], dense: [[Float]], shifts: [Float] = [], seed: UInt64 = 0, logits: inout [Float],
-    rowGradients: inout [[Float]], denseGradients: inout [[Float]]
+    _ batch: Batch, rows: [[Float]], dense: [[Float]], shifts: [Float] = [], seed: UInt64 = 0, lesson: Lesson? = nil,
+    logits: inout [Float], rowGradients: inout [[Float]], denseGradients: inout [[Float]]
   ) -> [Double] {
     let cuts = cuts(batch.exampleCount)
-    let order = Order(batch: batch, rows: rows, dense: dense, shifts: shifts, seed: seed)
+    let order = Order(batch: batch, rows: rows, dense: dense, shifts: shifts, seed: seed, lesson: lesson)
     let helpers = workers.prefix(cuts.count - 2)
     for (index, worker) in helpers.enumerated() { worker.begin(order, cuts[index + 1]..<cuts[index + 2]) }
     run.train(
       model, order, 0..<cuts[1], logits: &logits, rowGradients: &rowGradients, denseGradients: &denseGradients)
     var losses = run.losses
+    distance = run.distance
     for worker in helpers {
       worker.finish()
+      distance += worker.distance
       logits += worker.logits
       for task in losses.indices { losses[task] += worker.losses[task] }
       for table in rowGradients.indices { add(worker.rowGradients[table], to: &rowGradients[table]) }
@@ -62,15 +70,22 @@ private struct Order: Sendable {
   let dense: [[Float]]
   let shifts: [Float]
   let seed: UInt64
+  let lesson: Lesson?
 }
 
 /// What one thread keeps from piece to piece.
 private struct Run {
   /// Per task, of the examples `train` was given last.
   private(set) var losses: [Double] = []
+  private(set) var distance = 0.0
+  private let stabilization: Stabilization
   private var scratch = Scratch()
   private var logits: [Float] = []
   private var logitGradients: [Float] = []
+  private var embeddings: [Float] = []
+  private var embeddingGradients: [Float] = []
+
+  init(_ stabilization: Stabilization) { self.stabilization = stabilization }
 
   /// Fills logits and gradients of some of the examples.
   mutating func train(
@@ -79,6 +94,7 @@ private struct Run {
   ) {
     let tasks = model.options.tasks.count
     losses = [Double](repeating: 0, count: tasks)
+    distance = 0
     logits.removeAll(keepingCapacity: true)
     clear(&rowGradients, as: order.rows)
     clear(&denseGradients, as: order.dense)
@@ -93,10 +109,36 @@ private struct Run {
       }
       let losses = Losses.weightedLogLoss(logits: self.logits, batch: batch, gradients: &logitGradients)
       for task in losses.indices { self.losses[task] += losses[task] }
-      model.backward(
-        batch, rows: order.rows, dense: order.dense, logitGradients: logitGradients, scratch: &scratch,
-        rowGradients: &rowGradients, denseGradients: &denseGradients)
+      if let userModel = model as? any UserModel, let lesson = order.lesson {
+        follow(lesson.slice(piece, of: order.batch.exampleCount), userModel, batch, shifts: order.shifts, from: start)
+        userModel.backward(
+          batch, rows: order.rows, dense: order.dense, logitGradients: logitGradients,
+          embeddingGradients: embeddingGradients, scratch: &scratch, rowGradients: &rowGradients,
+          denseGradients: &denseGradients)
+      } else {
+        model.backward(
+          batch, rows: order.rows, dense: order.dense, logitGradients: logitGradients, scratch: &scratch,
+          rowGradients: &rowGradients, denseGradients: &denseGradients)
+      }
     }
+  }
+
+  /// Lets a piece's gradients lean towards what the teacher makes of it.
+  private mutating func follow(
+    _ piece: Lesson, _ model: any UserModel, _ batch: Batch, shifts: [Float], from start: Int
+  ) {
+    var lesson = piece
+    model.embeddings(batch.exampleCount, scratch: &scratch, into: &embeddings)
+    distance += Losses.pull(
+      embeddings, towards: lesson.embeddings, width: model.options.userModel.width,
+      weight: stabilization.regularization, gradients: &embeddingGradients)
+    guard stabilization.distillation > 0 else { return }
+    if !shifts.isEmpty {
+      let tasks = model.options.tasks.count
+      for index in lesson.logits.indices { lesson.logits[index] += shifts[start * tasks + index] }
+    }
+    Losses.distill(
+      teacher: lesson.logits, share: stabilization.distillation, batch: batch, gradients: &logitGradients)
   }
 
   private func clear(_ gradients: inout [[Float]], as values: [[Float]]) {
@@ -117,14 +159,16 @@ private final class Worker: @unchecked Sendable {
   private(set) var rowGradients: [[Float]] = []
   private(set) var denseGradients: [[Float]] = []
   var losses: [Double] { state.losses }
+  var distance: Double { state.distance }
   private let model: any Model
-  private var state = Run()
+  private var state: Run
   private let orders = Mailbox<(Order, Range<Int>)>(bound: 1)
   private let done = Mailbox<Bool>(bound: 1)
   private var thread: OwnedThread?
 
-  init(_ model: any Model, number: Int) {
+  init(_ model: any Model, number: Int, _ stabilization: Stabilization) {
     self.model = model
+    state = Run(stabilization)
     thread = OwnedThread(named: "train-\(number)") { [self] in run() }
   }
 

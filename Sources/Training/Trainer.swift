@@ -23,6 +23,8 @@ public struct TrainerServiceOptions: Sendable {
   public var rejectedDirectory: String?
   /// Its key and the shards'; nil when they ask for none.
   public var security: LinkSecurity?
+  /// Gives lessons when the trainer's options ask for them; nil for none.
+  public var teacher: (any Teacher)?
   /// What the sockets of the process share; nil for one of its own.
   public var context: LinkContext?
   /// Opens the partition of the stream of examples behind a position, or gives nil while there is none.
@@ -55,6 +57,8 @@ public struct TrainerStatus: Sendable {
   public var quality: [(task: String, auc: Double?, ne: Double?)]
   /// Records of its partitions not yet read, in bytes of their journals.
   public var lagBytes: UInt64
+  /// What its teacher is; nil without one.
+  public var teacher: TeacherStatus?
   /// Batches of which nothing was pushed since the last status: what was found, and in which file the batch is.
   public var rejections: [String]
 }
@@ -86,6 +90,7 @@ public final class Trainer: Sendable {
   /// - Throws: `TrainerFailure` when it is fenced or a shard lost updates, and errors of sockets, streams and files.
   public func run(onStatus: (TrainerStatus) -> Void = { _ in }) throws {
     var core = try TrainerCore(options.trainer, owner: .random(in: 1 ... .max))
+    core.teacher = options.teacher
     var scores = try ScoreLog(
       path: options.scorePath, tasks: options.trainer.model.tasks.count, keep: options.keepScores)
     let context = options.context ?? LinkContext(options.security)
@@ -255,6 +260,6 @@ public final class Trainer: Sendable {
     return TrainerStatus(
       message: message, isReady: core.client.isReady, counters: core.counters, keptBytes: core.client.keptBytes,
       resynchronizations: core.client.resynchronizations, quality: quality, lagBytes: lag,
-      rejections: rejections)
+      teacher: options.trainer.stabilization.isOn ? TeacherStatus(core.counters) : nil, rejections: rejections)
   }
 }

@@ -24,6 +24,14 @@ public struct TrainerCore: ~Copyable {
     public var loss: Double = 0
     /// Weights of that sum.
     public var lossCount: Double = 0
+    /// The version that taught the last batch; 0 for none yet.
+    public var teacherVersion: UInt64 = 0
+    /// The mean square of the distance between the embeddings and the teacher's, over about the last 10,000 examples.
+    public var teacherDistance: Double = 0
+    /// Examples that had a lesson.
+    public var taughtExamples: UInt64 = 0
+    /// Batches trained on without a lesson although one is wanted: before the first version, or it is not finite.
+    public var untaughtBatches: UInt64 = 0
   }
 
   private struct Partition {
@@ -38,6 +46,8 @@ public struct TrainerCore: ~Copyable {
 
   /// The options in effect.
   public let options: TrainerOptions
+  /// Gives lessons when `options.stabilization` asks for them; nil for none.
+  public var teacher: (any Teacher)?
   /// Speaks to the shards.
   public var client: ShardClient
   /// What was counted.
@@ -65,8 +75,8 @@ public struct TrainerCore: ~Copyable {
   /// - Throws: `ModelError` for options no model can be made of.
   public init(_ options: TrainerOptions, owner: UInt64) throws {
     self.options = options
-    model = try makeModel(options.model)
-    pass = ParallelPass(model, threads: options.threads)
+    model = try options.makeModel()
+    pass = ParallelPass(model, threads: options.threads, stabilization: options.stabilization)
     let schemaTasks = options.schema.tasks.map(\.name)
     let schemaFeatures = options.schema.features.map(\.name)
     taskOfModel = options.model.tasks.map { schemaTasks.firstIndex(of: $0.name) ?? 0 }
@@ -219,8 +229,9 @@ public struct TrainerCore: ~Copyable {
     var isRejected = batch.examples.isEmpty
     if !isRejected {
       let input = batch.modelBatch(options, taskOfModel: taskOfModel, featureOfModel: featureOfModel)
+      let lesson = lesson(on: batch)
       let losses = pass.train(
-        input, rows: rows, dense: dense, shifts: shifts(of: batch), seed: batch.seed, logits: &logits,
+        input, rows: rows, dense: dense, shifts: shifts(of: batch), seed: batch.seed, lesson: lesson, logits: &logits,
         rowGradients: &rowGradients, denseGradients: &denseGradients)
       score(batch, &scores)
       try scores.flush()
@@ -234,6 +245,7 @@ public struct TrainerCore: ~Copyable {
         }
         cause = numbers.inBackward(rows: rowGradients, dense: denseGradients)
       }
+      if cause == nil, let lesson { counters.note(lesson, distance: pass.distance, examples: batch.examples.count) }
       if let cause {
         isRejected = true
         reject(batch, cause)
@@ -243,6 +255,15 @@ public struct TrainerCore: ~Copyable {
     counters.batches += 1
     counters.examples += UInt64(batch.recordCount)
     recycle(batch)
+  }
+
+  /// What the teacher makes of a batch; nil when none is wanted, or none can be had.
+  private mutating func lesson(on batch: TrainingBatch) -> Lesson? {
+    guard options.stabilization.isOn else { return nil }
+    // A version in float16 may hold infinities; nobody is to learn those.
+    if let lesson = teacher?.lesson(on: batch.columns), lesson.isFinite { return lesson }
+    counters.untaughtBatches += 1
+    return nil
   }
 
   private mutating func reject(_ batch: TrainingBatch, _ cause: String) {

@@ -64,6 +64,10 @@ public struct TrainerOptions: Sendable, Equatable {
   ///
   /// Default serving.
   public var correction: SamplingCorrection = .serving
+  /// How strongly a user model is pulled towards its teacher.
+  ///
+  /// Default not at all.
+  public var stabilization = Stabilization()
   /// How long an answer may take before the trainer asks where the shard stands.
   ///
   /// Default 2 s.

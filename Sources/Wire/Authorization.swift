@@ -27,7 +27,8 @@ extension Opcode {
     // It lets a shard drop blocks, so reading is not all it does.
     case .blocksSince: role == .sync
     case .forget, .digest, .inspect, .checkpoint, .publish, .versions, .pin, .resume: role == .operator
-    case .follow: role == .replica
+    // A trainer follows as the teacher of its user models.
+    case .follow: role == .replica || role == .trainer
     case .rows, .embed, .events: role == .application || role == .operator
     // Servers send these; nobody asks for them.
     case .durable, .version: false

@@ -23,6 +23,7 @@ struct ExperimentCommand: ParsableCommand {
         guira experiment collisions deploy/kuairand.yaml --events events/ --slots 65536,4096
         guira experiment snapshot-loss deploy/kuairand.yaml --events events/ --set shards.count=10
         guira experiment users deploy/kuairand-users.yaml --events events/ --svg users.svg
+        guira experiment users deploy/kuairand-users.yaml --events events/ --regularization 1,10 --distillation 0.2,0.5
       """,
     subcommands: [
       ExperimentQuality.self, ExperimentSyncInterval.self, ExperimentCollisions.self, ExperimentSnapshotLoss.self,
@@ -173,6 +174,13 @@ struct ExperimentUsers: ParsableCommand {
   @Option(help: "The tasks of the downstream models, apart by commas.") var downstream = "long_view"
   @Option(help: "How often the user model publishes a version, in data time.") var interval = "1h"
   @Flag(help: "Also run the user model without each of its extractors.") var ablation = false
+  @Option(help: "Also run the user model with these values of users.regularization, apart by commas.")
+  var regularization: String?
+  @Option(help: "Also run the user model with these values of users.distillation, 0 to 1, apart by commas.")
+  var distillation: String?
+  @Option(
+    help: "A CSV file with features of users for the downstream models; its column named as soap.user holds the ids.")
+  var userTable: String?
 
   func run() throws {
     guard let interval = Duration(words: interval), interval > .zero else {
@@ -181,7 +189,22 @@ struct ExperimentUsers: ParsableCommand {
     var users = UserExperimentOptions(downstream: downstream.split(separator: ",").map(String.init))
     users.interval = interval.milliseconds
     users.ablation = ablation
-    try options.run { try $0.users(users) }
+    users.regularizations = try Self.numbers(regularization, "--regularization", 0...1e6)
+    users.distillations = try Self.numbers(distillation, "--distillation", 0...1)
+    try options.run { experiment in
+      if let userTable { users.userTable = try UserTable(path: userTable, key: experiment.userFeature) }
+      return try experiment.users(users)
+    }
+  }
+
+  private static func numbers(_ text: String?, _ option: String, _ range: ClosedRange<Double>) throws -> [Double] {
+    try (text ?? "").split(separator: ",").map { part in
+      guard let number = Double(part), range.contains(number) else {
+        throw ValidationError(
+          "'\(part)' of \(option) is not a number from \(range.lowerBound) to \(range.upperBound).")
+      }
+      return number
+    }
   }
 }
 

@@ -42,6 +42,27 @@ import UserModeling
     #expect(!without.instances.contains { $0.role == .soap })
   }
 
+  @Test func `training may be held near the newest version, of models with user embeddings alone`() throws {
+    let configuration = try ClusterConfiguration(
+      text: text, file: "cluster.yaml",
+      overrides: ["models.users.users.regularization=2.5", "models.users.users.distillation=0.25"])
+    let plan = try ClusterPlan(configuration)
+    let stabilization = plan.trainer(0, of: plan.models[0]).stabilization
+    #expect(stabilization.regularization == 2.5 && stabilization.distillation == 0.25)
+    #expect(!plan.trainer(0, of: plan.models[1]).stabilization.isOn)
+    // Behind the replicas and the two processes of the platform.
+    let others = configuration.replicas.count + 2
+    #expect(plan.teacher(0, of: 0) == others && plan.teacher(1, of: 1) == others + 3)
+    #expect(try ClusterConfiguration(text: configuration.text, file: "again") == configuration)
+    #expect(
+      problems([
+        "models.users.users.regularization=-1", "models.users.users.distillation=1.5",
+        "models.feed.users.distillation=0.5",
+      ]).map { $0.prefix { $0 != " " } } == [
+        "models.users.users.regularization", "models.users.users.distillation", "models.feed.users.distillation",
+      ])
+  }
+
   @Test func `the users' side may read features from the stream, and says which actions count`() throws {
     let clicked =
       "{name: clicked, kind: ids, limit: 5, table: item_id, combiner: mean, stream: {last: click, of: item_id, by: [user_id]}}"

@@ -75,10 +75,22 @@ import Wire
 
   @Test func `impressions carry their users' embeddings, and applications read them`() throws {
     // Slow enough for versions and embeddings to come meanwhile: about fifteen seconds.
-    let running = try Running(impressions: 2000, speed: "15")
+    let running = try Running(
+      impressions: 2000, speed: "15",
+      ["--set", "models.users.users.regularization=0.1", "--set", "models.users.users.distillation=0.1"])
     defer { running.stop() }
     let configuration = try ClusterConfiguration(file: "\(running.scratch.state)/cluster.yaml")
     let schema = configuration.eventSchema
+
+    // The trainer has followed the versions of the model it trains, and says how near it is.
+    let trainer = try #require(
+      ClusterStatus.read(StatePaths(running.scratch.state), configuration).entries.first {
+        $0.instance.role == .trainer
+      })
+    let counters = try #require(trainer.status?.counters)
+    #expect(try #require(counters[StatusKey.teacherVersion(of: "users")]) >= 2)
+    #expect(try #require(counters[StatusKey.teacherDistance(of: "users")]) > 0)
+    #expect(counters[StatusKey.teacherVersion(of: "feed")] == nil)
 
     // What was served is what was logged: vectors of the tower, whose module ends in a normalisation over all 16 numbers.
     var (logged, users) = (0, Set<UInt64>())

@@ -2,6 +2,7 @@
 
 import Base
 import Cluster
+import Foundation
 import Streams
 import Testing
 
@@ -71,6 +72,7 @@ import Testing
     settings.seeds = 2
     var options = UserExperimentOptions(downstream: ["click", "like"])
     options.interval = 6 * 3_600_000
+    (options.regularizations, options.distillations) = ([100], [0.5])
     let report = try Experiment(settings, Recording(events: events, schema: schema)).users(options)
 
     #expect(report.settings["seeds"] == "7 8")
@@ -87,6 +89,34 @@ import Testing
     #expect(importance.rows.map(\.name) == ["item_id", "category", "user vector"])
     #expect(importance.rows.allSatisfy { Set($0.values.keys) == Set(importance.columns) })
     #expect(shifts.rows.count == 3 && shifts.rows.allSatisfy { Set($0.values.keys) == Set(shifts.columns) })
+    // Versions hold what was trained since the one before, so vectors move.
+    let moved = try #require(shifts.rows[0].values["L2 ratio"]?.mean)
+    #expect(moved > 0.01)
+
+    let steadied = report.tables[4]
+    #expect(
+      steadied.rows.map(\.name) == [
+        "no vector", "pooling 1", "pooling 2", "pooling 3", "regularization 100", "distillation 0.5",
+      ])
+    for row in steadied.rows.dropFirst() { #expect(Set(row.values.keys) == Set(steadied.columns), "\(row.name)") }
+    #expect(steadied.rows[1].values["tower L2 ratio"]?.mean == moved)
+    #expect(steadied.rows[3].values["click AUC"] == gains.rows[3].values["click AUC"])
+    let held = try #require(steadied.rows[4].values["tower L2 ratio"]?.mean)
+    #expect(held < moved / 2, "\(held) with regularization, \(moved) without")
+  }
+
+  @Test func `downstream models read what a table says of users`() throws {
+    let path = FileManager.default.temporaryDirectory.appending(path: "users-\(UUID().uuidString).csv").path
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    try "age,user_id,kind\n30,7,a\n\"30\",8,\"b,c\"\nx,nobody,a\n40,7,z\n"
+      .write(toFile: path, atomically: true, encoding: .utf8)
+    let table = try UserTable(path: path, key: "user_id")
+    #expect(table.names == ["age", "kind"] && table.idCounts == [2, 3])
+    let (seven, eight) = (table.place(of: 7), table.place(of: 8))
+    #expect(table.place(of: 9) == 0 && table.place(of: nil) == 0)
+    #expect(table.columns[0][seven] == table.columns[0][eight] && table.columns[1][seven] != table.columns[1][eight])
+    #expect(table.columns[0][0] != table.columns[0][seven])
+    #expect(throws: StreamError.self) { try UserTable(path: path, key: "user") }
   }
 
   @Test func `the same scores have no difference and no error`() throws {

@@ -2,6 +2,7 @@
 // central differences of forward.
 
 import Base
+import Foundation
 import Layers
 import Testing
 
@@ -12,6 +13,8 @@ struct Problem {
   var rows: [[Float]]
   var dense: [[Float]]
   var dropoutSeed: UInt64?
+  /// What a teacher of a user model makes of the batch, and how strongly it pulls.
+  var lesson: (embeddings: [Float], logits: [Float], regularization: Float, distillation: Float)?
 
   init(
     kind: String, seed: UInt64, examples: Int = 5, denseWidth: Int = 3, dimension: Int = 4,
@@ -74,7 +77,23 @@ struct Problem {
   func loss() -> Double {
     var scratch = Scratch()
     var gradients: [Float] = []
-    return Losses.weightedLogLoss(logits: logits(&scratch), batch: batch, gradients: &gradients).reduce(0, +)
+    var leaning = batch
+    if let lesson {
+      for (index, logit) in lesson.logits.enumerated() {
+        leaning.labels[index] += lesson.distillation * (1 / (1 + exp(-logit)) - leaning.labels[index])
+      }
+    }
+    let loss = Losses.weightedLogLoss(logits: logits(&scratch), batch: leaning, gradients: &gradients).reduce(0, +)
+    return loss + pull(&scratch)
+  }
+
+  /// λ · the mean of (e − e')², summed over examples.
+  private func pull(_ scratch: inout Scratch) -> Double {
+    guard let lesson, let model = model as? any UserModel else { return 0 }
+    var embeddings: [Float] = []
+    model.embeddings(batch.exampleCount, scratch: &scratch, into: &embeddings)
+    let squares = zip(embeddings, lesson.embeddings).map { pow(Double($0) - Double($1), 2) }
+    return Double(lesson.regularization) * squares.reduce(0, +) / Double(model.options.userModel.width)
   }
 
   func gradients() -> (rows: [[Float]], dense: [[Float]]) {
@@ -85,11 +104,31 @@ struct Problem {
   func gradients(_ scratch: inout Scratch) -> (rows: [[Float]], dense: [[Float]]) {
     var logitGradients: [Float] = []
     _ = Losses.weightedLogLoss(logits: logits(&scratch), batch: batch, gradients: &logitGradients)
+    if let lesson, let userModel = model as? any UserModel {
+      return gradients(&scratch, lesson.embeddings, lesson.logits, userModel, logitGradients)
+    }
     var rowGradients = rows.map { [Float](repeating: 0, count: $0.count) }
     var denseGradients = dense.map { [Float](repeating: 0, count: $0.count) }
     model.backward(
       batch, rows: rows, dense: dense, logitGradients: logitGradients, scratch: &scratch,
       rowGradients: &rowGradients, denseGradients: &denseGradients)
+    return (rowGradients, denseGradients)
+  }
+
+  private func gradients(
+    _ scratch: inout Scratch, _ target: [Float], _ teacher: [Float], _ model: any UserModel, _ plain: [Float]
+  ) -> (rows: [[Float]], dense: [[Float]]) {
+    var (logitGradients, embeddings, embeddingGradients): ([Float], [Float], [Float]) = (plain, [], [])
+    Losses.distill(teacher: teacher, share: lesson?.distillation ?? 0, batch: batch, gradients: &logitGradients)
+    model.embeddings(batch.exampleCount, scratch: &scratch, into: &embeddings)
+    _ = Losses.pull(
+      embeddings, towards: target, width: model.options.userModel.width, weight: lesson?.regularization ?? 0,
+      gradients: &embeddingGradients)
+    var rowGradients = rows.map { [Float](repeating: 0, count: $0.count) }
+    var denseGradients = dense.map { [Float](repeating: 0, count: $0.count) }
+    model.backward(
+      batch, rows: rows, dense: dense, logitGradients: logitGradients, embeddingGradients: embeddingGradients,
+      scratch: &scratch, rowGradients: &rowGradients, denseGradients: &denseGradients)
     return (rowGradients, denseGradients)
   }
 

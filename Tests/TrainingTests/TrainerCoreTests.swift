@@ -12,7 +12,7 @@ import Wire
 @testable import Training
 
 /// A trainer of a small model, one shard, and what goes between them.
-private final class Pair {
+final class Pair {
   var shard: ShardCore
   var trainer: TrainerCore
   var scores: ScoreLog
@@ -26,7 +26,8 @@ private final class Pair {
 
   init(
     batchSize: Int, numbers: NumberType = .float32, hasNumber: Bool = false,
-    schedule: LearningRateSchedule = LearningRateSchedule(), shard old: consuming ShardCore? = nil
+    schedule: LearningRateSchedule = LearningRateSchedule(), stabilization: Stabilization = Stabilization(),
+    shard old: consuming ShardCore? = nil, adjust: (inout ModelOptions) -> Void = { _ in }
   ) throws {
     schema = EventSchema(
       features: [FeatureSpec(name: "user"), FeatureSpec(name: "item")]
@@ -37,6 +38,7 @@ private final class Pair {
     model.dimension = 4
     model.hidden = [8]
     model.denseWidth = hasNumber ? 1 : 0
+    adjust(&model)
     let made = try makeModel(model)
     let map = ClusterMap(shardCount: 1)
     let tables = (0..<2).map { table in
@@ -62,6 +64,7 @@ private final class Pair {
       tensorIndex: Array(tensors.indices))
     options.batchSize = batchSize
     options.numbers = numbers
+    options.stabilization = stabilization
     trainer = try TrainerCore(options, owner: 3)
     path = FileManager.default.temporaryDirectory.appending(path: "scores-\(UUID().uuidString)").path
     scores = try ScoreLog(path: path, tasks: 1)

@@ -129,7 +129,7 @@ import Wire
 @Suite("Authorisation") struct AuthorizationTests {
   @Test func `each role may ask for its own opcodes only`() {
     func allowed(_ role: PeerRole) -> [Opcode] { Opcode.allCases.filter { $0.isAllowed(to: role) } }
-    #expect(allowed(.trainer) == [.hello, .claim, .pull, .push, .closeEpoch, .status, .ping])
+    #expect(allowed(.trainer) == [.hello, .claim, .pull, .push, .closeEpoch, .status, .ping, .follow])
     #expect(allowed(.sync) == [.hello, .pull, .closeEpoch, .blocksSince, .scan, .status, .ping])
     #expect(allowed(.replica) == [.hello, .status, .ping, .follow])
     #expect(allowed(.shard) == [.hello, .status, .ping])

@@ -121,6 +121,13 @@ public struct ModelSettings: Sendable, Equatable, Settings {
       section.report("schedule", "is given beside ftrl, which has step sizes of its own", "leave it out")
     }
     if kind == .counting { checkExactness(section) }
+    guard kind != .sum, !section.binding.isWriting else { return }
+    for (key, value) in [("regularization", users.regularization), ("distillation", users.distillation)] where value > 0
+    {
+      section.report(
+        "users.\(key)", "is \(value) for kind \(kind.rawValue), which has no user embeddings to keep steady",
+        "leave it out, or use kind sum")
+    }
   }
 
   /// Sums stay exact only under plain steps of 1.

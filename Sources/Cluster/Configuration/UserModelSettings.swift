@@ -1,6 +1,7 @@
 // The user model: how its towers are built.
 
 internal import Layers
+internal import Training
 
 /// `models.….users`: the user tower and the mix tower of `sum`.
 public struct UserModelSettings: Sendable, Equatable, Settings {
@@ -44,6 +45,14 @@ public struct UserModelSettings: Sendable, Equatable, Settings {
   ///
   /// Default 4.
   public var mixtures = 4
+  /// λ: how strongly training keeps the embeddings where the newest version has them.
+  ///
+  /// Default 0, not at all. λ · the mean square of the distance is added to an example's loss.
+  public var regularization = 0.0
+  /// α: the share of the newest version's prediction in the label that training aims at.
+  ///
+  /// Default 0.
+  public var distillation = 0.0
 
   /// The defaults.
   public init() {}
@@ -56,6 +65,16 @@ public struct UserModelSettings: Sendable, Equatable, Settings {
     section.values("mixTokens", &mixTokens, .integer(1...1024), atMost: 16)
     section.values("extractors", &extractors, .word, atMost: 4)
     section.value("mixtures", &mixtures, .integer(1...256))
+    section.value("regularization", &regularization, .number(0...1e6))
+    section.value("distillation", &distillation, .number(0...1))
+  }
+
+  /// How strongly the model's trainer is pulled towards its teacher.
+  var stabilization: Stabilization {
+    var options = Stabilization()
+    options.regularization = Float(regularization)
+    options.distillation = Float(distillation)
+    return options
   }
 
   /// The same, as models know it; dense features are still among the names.

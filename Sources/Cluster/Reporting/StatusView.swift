@@ -76,6 +76,12 @@ public enum StatusView {
     if let size = status.counters[StatusKey.bytes] { parts.append(bytes(whole(size))) }
     if let epoch = status.counters[StatusKey.epoch] { parts.append("epoch \(whole(epoch))") }
     if let version = status.counters[StatusKey.version] { parts.append("version \(whole(version))") }
+    let taught = StatusKey.teacherVersion(of: "")
+    for (key, value) in status.counters.sorted(by: { $0.key < $1.key }) where key.hasPrefix(taught) {
+      let model = String(key.dropFirst(taught.count))
+      let distance = status.counters[StatusKey.teacherDistance(of: model)]
+      parts.append("\(model) taught by version \(whole(value)), distance \(fixed(distance, 4))")
+    }
     number(StatusKey.predictionsPerSecond, "predictions/s")
     for (key, version) in status.counters.sorted(by: { $0.key < $1.key })
     where key.hasPrefix(StatusKey.servedVersion("")) {

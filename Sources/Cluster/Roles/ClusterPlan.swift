@@ -106,6 +106,7 @@ public struct ClusterPlan: Sendable {
     options.pushBufferBytes = configuration.trainers.pushBufferBytes
     options.batchesAhead = configuration.trainers.maxAhead
     options.threads = configuration.trainers.threads
+    options.stabilization = model.settings.users.stabilization
     options.numbers = configuration.trainers.wire == .float16 ? .float16 : .float32
     return options
   }
@@ -120,6 +121,12 @@ public struct ClusterPlan: Sendable {
     options.versionBytes = configuration.sync.versionBytes
     options.keepVersions = configuration.sync.keepVersions
     return options
+  }
+
+  /// The number under which trainer `index` follows sync as the teacher of the model at `place`: behind all replicas and
+  /// the user-modelling platform.
+  func teacher(_ index: Int, of place: Int) -> Int {
+    configuration.replicas.count + configuration.soapCount + index * models.count + place
   }
 
   /// A replica's tables, in the order of `tables`.
@@ -138,10 +145,15 @@ public struct ClusterPlan: Sendable {
     guard let name = configuration.soap.model, let model = models.first(where: { $0.settings.name == name }) else {
       return nil
     }
+    return alone(model)
+  }
+
+  /// What a replica of one model alone holds: the model, and the tables it reads, in the order of its own numbers.
+  func alone(_ model: PlannedModel) -> (tables: [ReplicaTableOptions], model: ServedModelOptions) {
     let all = replicaTables
     return (
       model.tableIndex.map { all[$0] },
-      ServedModelOptions(name: name, model: model.options, negativeRates: model.servedRates)
+      ServedModelOptions(name: model.settings.name, model: model.options, negativeRates: model.servedRates)
     )
   }
 

@@ -89,19 +89,7 @@ extension RoleProcess {
       featureThread?.join()
     }
     StopSignal.onSignal { link.stop() }
-    let nextStatus = Mutex<Int64>(0)
-    try link.run(target: target) { follower in
-      if store.refusal != follower.refusal {
-        store.refusal = follower.refusal
-        if let refusal = follower.refusal { logger.error("refuses the versions", metadata: ["reason": "\(refusal)"]) }
-      }
-      let now = Clocks.monotonic()
-      guard
-        nextStatus.withLock({ next in
-          defer { if now >= next { next = now + 500_000_000 } }
-          return now >= next
-        })
-      else { return }
+    try follow(link, into: target, of: store) { follower in
       board.post(status(of: store, follower, questions, featureStatus.withLock { $0 }))
     }
     if let error = questionFailure.withLock({ $0 }) { throw error }

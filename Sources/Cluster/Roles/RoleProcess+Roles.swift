@@ -118,7 +118,8 @@ extension RoleProcess {
     // Threads of the trainer itself share the work; more would fight over the cores.
     Matrix.threads = 1
     let failure = Mutex<(any Error)?>(nil)
-    for model in plan.models {
+    var teachers: [FollowingTeacher] = []
+    for (place, model) in plan.models.enumerated() {
       var options = TrainerServiceOptions(
         trainer: plan.trainer(instance.index, of: model), shardEndpoints: shardEndpoints, streamRoot: paths.root,
         scorePath: "\(directory)/\(model.settings.name).scores")
@@ -131,6 +132,11 @@ extension RoleProcess {
       options.source = { (partition: Int, position: Position) throws(StreamError) -> (any RecordSource)? in
         try examples.source(partition: partition, consumer: consumer, from: position)
       }
+      if options.trainer.stabilization.isOn {
+        let teacher = try teacher(of: model, number: place)
+        teachers.append(teacher)
+        options.teacher = teacher.teacher
+      }
       trainers.append((model.settings.name, Trainer(options)))
     }
     let all = trainers.map(\.trainer)
@@ -139,6 +145,13 @@ extension RoleProcess {
     shards?.onFailure { error in
       failure.withLock { $0 = $0 ?? error }
       for trainer in all { trainer.stop() }
+    }
+    // A teacher that stands still would hold the model where it was: the process ends, and is started again.
+    let teaching = teachers.map { teacher in
+      follow(teacher) { error in
+        failure.withLock { $0 = $0 ?? error }
+        for trainer in all { trainer.stop() }
+      }
     }
     let states = Mutex<[String: TrainerStatus]>([:])
     let threads = trainers.map { name, trainer in
@@ -161,6 +174,8 @@ extension RoleProcess {
       }
     }
     for thread in threads { thread.join() }
+    for teacher in teachers { teacher.link.stop() }
+    for thread in teaching { thread.join() }
     shards?.stop()
     if let error = failure.withLock({ $0 }) { throw error }
   }
@@ -185,6 +200,10 @@ extension RoleProcess {
         if let auc = figures.auc { report.counters[StatusKey.auc(name)] = auc }
         if let ne = figures.ne { report.counters[StatusKey.ne(name)] = ne }
       }
+      guard let teacher = status.teacher else { continue }
+      report.counters[StatusKey.teacherVersion(of: model)] = Double(teacher.version)
+      report.counters[StatusKey.teacherDistance(of: model)] = teacher.distance
+      report.counters["untaughtBatches", default: 0] += Double(teacher.untaughtBatches)
     }
     return report
   }

@@ -67,21 +67,9 @@ extension RoleProcess {
       featureThread?.join()
     }
     StopSignal.onSignal { link.stop() }
-    let nextStatus = Mutex<Int64>(0)
     let target = SoapTarget(
       ReplicaTarget(plan, store: store, tables: upstream.tables.map(\.name)), soap: soap, userTable: plan.userTable)
-    try link.run(target: target) { follower in
-      if store.refusal != follower.refusal {
-        store.refusal = follower.refusal
-        if let refusal = follower.refusal { logger.error("refuses the versions", metadata: ["reason": "\(refusal)"]) }
-      }
-      let now = Clocks.monotonic()
-      guard
-        nextStatus.withLock({ next in
-          defer { if now >= next { next = now + 500_000_000 } }
-          return now >= next
-        })
-      else { return }
+    try follow(link, into: target, of: store) { _ in
       board.post(status(of: soap, messages, featureStatus.withLock { $0 }, board))
     }
     if let error = failure.withLock({ $0 }) { throw error }

@@ -107,6 +107,10 @@ public enum StatusKey {
   public static func auc(_ task: String) -> String { "auc.\(task)" }
   /// Trainer: prequential normalised entropy of a task.
   public static func ne(_ task: String) -> String { "ne.\(task)" }
+  /// Trainer: the version that a user model is pulled towards.
+  public static func teacherVersion(of model: String) -> String { "teacherVersion.\(model)" }
+  /// Trainer: the mean square of the distance between a user model's embeddings and those of that version.
+  public static func teacherDistance(of model: String) -> String { "teacherDistance.\(model)" }
   /// Shard: rows in a table.
   public static func rows(table: String) -> String { "rows.\(table)" }
 }
