@@ -108,7 +108,7 @@ import Wire
     #expect(
       words(bytes) == [0x0000_0003_5649_5547] + before + [1 | 1 << 32, 0, 1, 11, 12, 13, 14, 15, 16, 17])
     #expect(bytes.count == 21 * 8 + 4)
-    #expect(try HexExamples.documented(sourceFile: #filePath)["version"] == HexExamples.dump(bytes))
+    #expect(try HexExamples.documented(sourceFile: #filePath)["sync-version"] == HexExamples.dump(bytes))
 
     var writer = ByteWriter()
     for word in [0x0000_0002_5649_5547] + before + [1 | 1 << 32, 0, 11, 12, 16, 17] { writer.append(word) }
