@@ -77,9 +77,7 @@ extension Experiment {
       done += 1
       advance(0)
     }
-    var tables = [
-      gains(trial, ways), coverage(made, served, count: end), importance(trial, ways), shifts(made), kept(trial, ways),
-    ]
+    var tables = [gains(trial, ways), coverage(made, served, count: end), importance(trial, ways), shifts(made)]
     var (ablated, steadied) = ([none, ("all extractors", ways[3].result)], [none])
     var moves: [UserVectors.Moves] = [(nil, nil)]
     for (entries, way) in [(1, 6), (2, 5), (3, 3)] {
@@ -100,6 +98,7 @@ extension Experiment {
     }
     if ablated.count > 2 { tables.append(gains(trial, ablated, title: "an extractor less, async, last 20 %")) }
     if steadied.count > 4 { tables.append(stabilisation(trial, steadied, moves)) }
+    tables.append(kept(trial, ways))
     return (tables, made.versions)
   }
 

@@ -113,10 +113,13 @@ extension SyncCore {
         ? .sendBasePart(peer, base: next.version, part: Int(next.part)) : .sendVersion(peer, next.version))
   }
 
+  /// Per shard: the last epoch merged.
+  public var cursors: [UInt64] { shards.map(\.cursor) }
+
   /// What sync says of itself.
   public func status(now: Int64) -> SyncStatus {
     SyncStatus(
-      store: store, newest: newest, base: base?.number ?? 0, cursors: shards.map(\.cursor),
+      store: store, newest: newest, base: base?.number ?? 0, cursors: cursors,
       durableEpochs: shards.map(\.durableEpoch), isBehind: isBehind,
       replicas: replicas.values.sorted { $0.index < $1.index }.map {
         SyncStatus.Replica(

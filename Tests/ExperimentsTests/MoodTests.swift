@@ -20,7 +20,7 @@ import Testing
       file: #filePath.replacing("Tests/ExperimentsTests/MoodTests.swift", with: "deploy/traffic-users.yaml"))
     configuration.models[0].hidden = [8]
     var users = UserExperimentOptions(downstream: ["click"])
-    users.interval = 6 * 3_600_000
+    users.interval = 3_600_000
     let schema = configuration.eventSchema
     var input = try EventInput.open(path: directory, schema: schema, importInto: "\(directory)-imported")
     let recording = try Recording(reading: &input, schema: schema)
