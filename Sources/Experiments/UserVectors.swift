@@ -16,12 +16,14 @@ struct VectorWay: Equatable {
   /// Whether a user is worked out when an action counts, as with `recompute: onAction`.
   var isOnAction = false
 
+  /// The way that works a user out once.
+  static let frozen = "frozen"
   /// The way whose reads wait for the embedding of their own inputs.
   static let realtime = "real-time"
 
   /// What the paper compares, and poolings of the default.
   static let all = [
-    VectorWay(name: "frozen", mode: .frozen), VectorWay(name: "offline, daily", mode: .offline),
+    VectorWay(name: frozen, mode: .frozen), VectorWay(name: "offline, daily", mode: .offline),
     VectorWay(name: "async", mode: .async), VectorWay(name: realtime, mode: .realtime),
     VectorWay(name: "async, pooling 2", mode: .async, pooling: 2),
     VectorWay(name: "async, pooling 1", mode: .async, pooling: 1),

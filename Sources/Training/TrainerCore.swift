@@ -288,9 +288,12 @@ public struct TrainerCore: ~Copyable {
   private func shifts(of batch: TrainingBatch) -> [Float] {
     guard options.correction == .loss else { return [] }
     // The logit of sampled data is the true one minus ln r.
-    return batch.examples.flatMap { example in
-      taskOfModel.map { example.rates[$0] < 1 ? -logOf(example.rates[$0]) : 0 }
+    var shifts: [Float] = []
+    shifts.reserveCapacity(batch.examples.count * taskOfModel.count)
+    for example in batch.examples {
+      for task in taskOfModel { shifts.append(example.rates[task] < 1 ? -logOf(example.rates[task]) : 0) }
     }
+    return shifts
   }
 
   /// Puts the replies' rows in the order of the batch's unique ids.

@@ -54,6 +54,22 @@ import Wire
       process.waitUntilExit()
     }
 
+    /// Of each example its user, and whether an embedding of theirs was served with the impression.
+    func examples(_ schema: EventSchema) throws -> [(user: UInt64, hasVector: Bool)] {
+      let location = StreamLocation(root: scratch.state, stream: .examples, partition: 0)
+      var reader = try JournalReader(directory: location.directory, from: 0)
+      var examples: [(user: UInt64, hasVector: Bool)] = []
+      while let record = try reader.next() {
+        var payload = record.payload
+        let values = try Example(decoding: &payload).features.values(of: schema)
+        guard case .numbers(let vector) = values[4], case .ids(let ids) = values[0], let user = ids.first else {
+          continue
+        }
+        examples.append((user, vector.contains { $0 != 0 }))
+      }
+      return examples
+    }
+
     /// What the process says of the one downstream model; nil while it does not answer.
     func downstream() -> [String: Any]? {
       ((try? get("/status"))?["downstream"] as? [[String: Any]])?.first
@@ -93,22 +109,11 @@ import Wire
     #expect(counters[StatusKey.teacherVersion(of: "feed")] == nil)
 
     // What was served is what was logged: vectors of the tower, whose module ends in a normalisation over all 16 numbers.
-    var (logged, users) = (0, Set<UInt64>())
-    let location = StreamLocation(root: running.scratch.state, stream: .examples, partition: 0)
-    var reader = try JournalReader(directory: location.directory, from: 0)
-    while let record = try reader.next() {
-      var payload = record.payload
-      let values = try Example(decoding: &payload).features.values(of: schema)
-      guard case .numbers(let vector) = values[4], case .ids(let ids) = values[0] else { continue }
-      if vector.contains(where: { $0 != 0 }) {
-        logged += 1
-        if let user = ids.first { users.insert(user) }
-      }
-    }
+    let logged = try running.examples(schema).filter(\.hasVector)
     // The first ones come before the first version, and those of users who come for the first time have none either.
-    #expect(logged > 20, "only \(logged) impressions carry an embedding")
+    #expect(logged.count > 20, "only \(logged.count) impressions carry an embedding")
 
-    let user = try #require(users.min())
+    let user = try #require(logged.map(\.user).min())
     let answer = try #require(try running.get("/v1/models/users/users/\(user)"))
     let first = try #require((answer["users"] as? [[String: Any]])?.first)
     #expect(first["source"] as? String != "default")
@@ -149,21 +154,13 @@ import Wire
     #expect(running.downstream()?["needed"] as? Int == needed)
 
     // What training read: users' vectors, first those of the early ones only.
-    var (logged, users) = (0, Set<UInt64>())
-    let location = StreamLocation(root: running.scratch.state, stream: .examples, partition: 0)
-    var reader = try JournalReader(directory: location.directory, from: 0)
-    while let record = try reader.next() {
-      var payload = record.payload
-      let values = try Example(decoding: &payload).features.values(of: schema)
-      guard case .numbers(let vector) = values[4], case .ids(let ids) = values[0] else { continue }
-      if vector.contains(where: { $0 != 0 }) { logged += 1 }
-      users.formUnion(ids)
-    }
+    let examples = try running.examples(schema)
+    let logged = examples.count(where: \.hasVector)
     #expect(logged >= needed, "only \(logged) examples carry an embedding")
 
     let endpoint = Endpoints(configuration, socketDirectory: StatePaths(running.scratch.state).socketDirectory).soap(0)
     let context = LinkContext()
-    let all = users.sorted()
+    let all = Set(examples.map(\.user)).sorted()
     func versions(_ models: [String]) throws -> [UInt64] {
       var asker = try Asker(endpoint: endpoint, context: context)
       var body = try asker.ask { EmbedRequest.encoded(model: "users", users: all, for: models, request: $0) }
