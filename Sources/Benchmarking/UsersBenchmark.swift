@@ -186,7 +186,7 @@ enum BenchUsers {
         soap.modelProgressed(consumer: Hashing.xxh3(model), examples: version, watermark: .max)
       }
     }
-    let compute = OwnedThread(named: "compute") { soap.run() }
+    let compute = OwnedThread(named: "compute", yields: true) { soap.run() }
     let (users, seed) = (UInt64(settings.ids), settings.seed)
     // A thousand users a second act.
     let acting = OwnedThread(named: "acting") {

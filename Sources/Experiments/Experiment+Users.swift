@@ -64,7 +64,9 @@ extension Experiment {
       data: data, training: 0..<cut, judged: cut..<end, seed: configuration.cluster.seed)
     let variants = options.variants(of: upstream)
     var done = 0.0
-    let served = VectorWay.all + (configuration.userActions.isEmpty ? [] : VectorWay.onAction)
+    let recompute = configuration.soap.recompute
+    let paper = VectorWay.all(recompute)
+    let served = paper + VectorWay.choices(beside: recompute, hasActions: !configuration.userActions.isEmpty)
     let steps = Double(2 + served.count + 2 * variants.count)
     func advance(_ share: Double = 1) { progress(min(1, (done + share) / steps)) }
     let made = try vectors(configuration, upstream, served, from: first, options) { advance($0) }
@@ -85,7 +87,7 @@ extension Experiment {
       moves.append(made.moves(pooling: entries))
     }
     for variant in variants {
-      let made = try vectors(configuration, variant.model, [VectorWay.all[2]], from: first, options) { advance($0) }
+      let made = try vectors(configuration, variant.model, [paper[2]], from: first, options) { advance($0) }
       done += 1
       let way: JudgedWay = (variant.name, try trial.run(vectors: made.values[0], width: made.width))
       done += 1

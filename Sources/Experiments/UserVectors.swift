@@ -13,28 +13,36 @@ struct VectorWay: Equatable {
   var name: String
   var mode: SoapMode
   var pooling = 3
-  /// Whether a user is worked out when an action counts, as with `recompute: onAction`.
-  var isOnAction = false
+  /// What has a user worked out beside their requests.
+  var recompute: [SoapSettings.Recompute] = []
 
   /// The way that works a user out once.
   static let frozen = "frozen"
   /// The way whose reads wait for the embedding of their own inputs.
   static let realtime = "real-time"
 
-  /// What the paper compares, and poolings of the default.
-  static let all = [
-    VectorWay(name: frozen, mode: .frozen), VectorWay(name: "offline, daily", mode: .offline),
-    VectorWay(name: "async", mode: .async), VectorWay(name: realtime, mode: .realtime),
-    VectorWay(name: "async, pooling 2", mode: .async, pooling: 2),
-    VectorWay(name: "async, pooling 1", mode: .async, pooling: 1),
-  ]
+  /// What the paper compares, and poolings of it; users are worked out as the configuration says.
+  static func all(_ recompute: [SoapSettings.Recompute]) -> [VectorWay] {
+    [
+      VectorWay(name: frozen, mode: .frozen), VectorWay(name: "offline, daily", mode: .offline),
+      VectorWay(name: "async", mode: .async, recompute: recompute), VectorWay(name: realtime, mode: .realtime),
+      VectorWay(name: "async, pooling 2", mode: .async, pooling: 2, recompute: recompute),
+      VectorWay(name: "async, pooling 1", mode: .async, pooling: 1, recompute: recompute),
+      VectorWay(name: "real-time, pooling 1", mode: .realtime, pooling: 1),
+    ]
+  }
 
-  /// What is compared where actions change a user's features.
-  static let onAction = [
-    VectorWay(name: "async, on action", mode: .async, isOnAction: true),
-    VectorWay(name: "async, on action, pooling 1", mode: .async, pooling: 1, isOnAction: true),
-    VectorWay(name: "real-time, pooling 1", mode: .realtime, pooling: 1),
-  ]
+  /// Other choices of what has a user worked out: nothing but requests, and one thing beside them.
+  ///
+  /// - Parameter hasActions: whether actions change a user's features.
+  static func choices(beside recompute: [SoapSettings.Recompute], hasActions: Bool) -> [VectorWay] {
+    let choices: [(String, [SoapSettings.Recompute])] = [
+      ("async, on request", []), ("async, on version", [.onVersion]), ("async, on action", [.onAction]),
+    ]
+    return choices.filter { $1 != recompute && (hasActions || $1 != [.onAction]) }.map {
+      VectorWay(name: $0, mode: .async, recompute: $1)
+    }
+  }
 }
 
 /// What one run of the upstream model gives.
@@ -99,6 +107,7 @@ struct UserVectorRun {
       options.mode = way.mode
       options.pooling.entries = way.pooling
       options.batchSize = 512
+      options.recomputesOnVersion = way.recompute.contains(.onVersion)
       return try Soap(options, store: MemoryStore(), predictor: cluster.predictor, clock: { time.now })
     }
     var result = UserVectors(values: ways.map { _ in [] }, defaults: ways.map { _ in 0 })
@@ -106,7 +115,8 @@ struct UserVectorRun {
     var triggers = ActionTriggers(
       actions: configuration.userActions, delayMilliseconds: configuration.streamFeatureRules?.delayMilliseconds ?? 0,
       memoryMilliseconds: configuration.streamFeatureRules?.memoryMilliseconds ?? 0)
-    let acting = zip(ways, soaps).filter { $0.0.isOnAction }.map(\.1)
+    let acting = zip(ways, soaps).filter { $0.0.recompute.contains(.onAction) }.map(\.1)
+    let learning = zip(ways, soaps).filter { $0.0.recompute.contains(.onVersion) }.map(\.1)
     var probe = try ShiftProbe(recording, soaps[0], model: upstream.name, from: first, users: Self.sampledUsers)
     var index = 0
     var today: Int64 = 0
@@ -127,6 +137,7 @@ struct UserVectorRun {
             for (way, soap) in zip(ways, soaps) where way.mode == .offline { while soap.workOnce() {} }
             probe.measure(cluster.predictor, model: upstream.name, at: impression.time, into: &result.shifts)
           }
+          for soap in learning { while soap.workOnce() {} }
           if !acting.isEmpty {
             let acted = triggers.due(before: cluster.countedBefore)
             for soap in acting {

@@ -23,6 +23,11 @@ struct RowStamp: Equatable, Sendable {
   init(word: UInt64) { (version, seconds) = (UInt32(word >> 32), UInt32(truncatingIfNeeded: word)) }
 
   var word: UInt64 { UInt64(version) << 32 | UInt64(seconds) }
+
+  /// Whether it is of a version after that one; the two are less than 2^31 versions apart.
+  func isLater(than other: UInt64) -> Bool {
+    Int32(bitPattern: version &- UInt32(truncatingIfNeeded: other)) > 0
+  }
 }
 
 /// A table of rows with one writer and many readers.

@@ -74,6 +74,14 @@ extension UserEmbedder {
     let seen = store.read(reader) { $0.tables[table].read(ids: ids, into: &weights, found: &found) }
     return seen == nil ? nil : found.map { $0 == 1 }
   }
+
+  /// By id whether its row in the table of a feature is of a later version than `version`; nil as for `hasRows`.
+  public func isChanged(_ ids: [UInt64], of feature: String, since version: UInt64) -> [Bool]? {
+    guard let table = model.options.features.first(where: { $0.name == feature })?.table else { return nil }
+    return store.read(reader) { snapshot in
+      snapshot.tables[table].stamps(ids: ids).map { $0?.isLater(than: version) ?? false }
+    }
+  }
 }
 
 extension ModelInput {

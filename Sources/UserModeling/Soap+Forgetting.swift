@@ -24,6 +24,7 @@ extension Soap {
     let own = users.filter(isOwn)
     guard !own.isEmpty else { return }
     queue.withLock { $0.remove(own) }
+    recent.withLock { $0.remove(own) }
     erasures.withLock { $0.forget(own, barredFor: versions) }
   }
 

@@ -1,7 +1,7 @@
 // The platform: a read path that answers from the store at once, and a compute centre that works embeddings out beside
 // it. Readers are any threads; the compute centre is the thread that calls `run`. They meet in the store and in a queue
-// behind a lock that is held for look-ups only. Who is forgotten is in Soap+Forgetting.swift, which versions are read by whom in
-// Soap+Serving.swift.
+// behind a lock that is held for look-ups only. Who is forgotten is in Soap+Forgetting.swift, what a version brings in
+// Soap+Versions.swift, and which versions are read by whom in Soap+Serving.swift.
 
 public import Base
 internal import Layers
@@ -16,6 +16,8 @@ public final class Soap: Sendable {
     var reads: [EmbeddingSource: UInt64] = [:]
     var withheld: UInt64 = 0
     var computed: UInt64 = 0
+    /// Users queued because a version changed their row.
+    var changed: UInt64 = 0
     var storeFailures: UInt64 = 0
     /// Why the store failed last; empty since it has done what it was asked.
     var storeProblem = ""
@@ -42,9 +44,14 @@ public final class Soap: Sendable {
   let servedFile: ServedFile?
   /// By downstream model its place in `seen`; -1 for one that does not wait.
   let downstream: [String: Int]
-  private let version = Atomic<UInt64>(0)
+  /// The version in use; 0 before the first.
+  let version = Atomic<UInt64>(0)
   /// Held while a version is compared with the last.
-  private let opening = Mutex<Void>(())
+  let opening = Mutex<Void>(())
+  /// What users were last worked out from, when versions may have them worked out again.
+  let recent: Mutex<RecentInputs>
+  /// The version up to which users' rows were looked at.
+  let comparedVersion = Atomic<UInt64>(0)
   let erasures = Mutex(Erasures())
   let isBaseNew = Atomic<Bool>(false)
   private let embedders = Mutex<[UserEmbedder]>([])
@@ -76,6 +83,7 @@ public final class Soap: Sendable {
     shape = EmbeddingShape(count: embedder.embeddings, dimension: embedder.embeddingDimension)
     guard shape.width <= EmbeddingShape.widthLimit else { throw .tooWide(model: options.model, shape: shape) }
     queue = Mutex(ComputeQueue(limit: options.queueLimit))
+    recent = Mutex(RecentInputs(limit: options.queueLimit))
     state = Mutex(Counters(gate: SnapshotGate(width: shape.width, holdAbove: options.holdAbove)))
     self.servedFile = servedFile
     let seen = try Self.seenVersions(options, file: servedFile, now: clock())
@@ -158,6 +166,7 @@ public final class Soap: Sendable {
   /// Has users worked out when their turn comes, without an answer.
   public func offer(_ requests: [ComputeRequest]) {
     guard !requests.isEmpty else { return }
+    if isRemembering { recent.withLock { recent in for request in requests { recent.keep(request) } } }
     queue.withLock { queue in for request in requests { queue.offer(request) } }
     _ = wake.offer(())
   }
@@ -251,6 +260,7 @@ public final class Soap: Sendable {
   @discardableResult
   public func workOnce() -> Bool {
     guard isOpen() else { return false }
+    queueChanged()
     let batch = queue.withLock { $0.take(options.batchSize) }
     guard !batch.isEmpty else { return false }
     var isDone = false
@@ -298,7 +308,7 @@ public final class Soap: Sendable {
   }
 
   /// Lends a user tower to `body`.
-  private func withEmbedder<Result>(_ body: (UserEmbedder) -> Result?) -> Result? {
+  func withEmbedder<Result>(_ body: (UserEmbedder) -> Result?) -> Result? {
     let embedder = embedders.withLock { $0.popLast() } ?? UserEmbedder(predictor, model: options.model)
     guard let embedder else { return nil }
     defer { embedders.withLock { $0.append(embedder) } }
@@ -309,56 +319,13 @@ public final class Soap: Sendable {
   func hasRows(_ users: [UInt64]) -> [Bool]? { withEmbedder { $0.hasRows(users, of: options.userFeature) } }
 
   /// Runs the user tower; nil while there is no base.
-  private func embed(_ blocks: [FeatureBlock]) -> UserEmbeddings? {
+  func embed(_ blocks: [FeatureBlock]) -> UserEmbeddings? {
     var columns = FeatureColumns(schema: predictor.schema)
     for block in blocks {
       // Whoever takes requests in has checked them.
       guard (try? block.append(to: &columns, schema: predictor.schema)) != nil else { return nil }
     }
     return withEmbedder { $0.embed(columns) }
-  }
-
-  // MARK: Versions
-
-  /// The inputs of some users.
-  struct Probe: Sendable {
-    static let limit = 256
-    var requests: [ComputeRequest] = []
-    private var users: Set<UInt64> = []
-
-    /// Whether a request was kept: one per user, until there are enough.
-    mutating func keep(_ request: ComputeRequest) -> Bool {
-      guard requests.count < Self.limit, users.insert(request.user).inserted else { return false }
-      requests.append(request)
-      return true
-    }
-  }
-
-  /// Whether there is a version to work with; compares a new one with the last.
-  private func isOpen() -> Bool {
-    guard let newest = predictor.store.version?.number else { return false }
-    // One thread compares at a time: while it does, others keep users of the accepted version only.
-    return isKnown(newest) ?? opening.withLock { _ in isKnown(newest) ?? admit(newest) }
-  }
-
-  /// Whether a version is used; nil when it has not been compared.
-  private func isKnown(_ version: UInt64) -> Bool? {
-    state.withLock { state in
-      if state.gate.acceptedVersion == version { return true }
-      return state.gate.heldVersion == version ? false : nil
-    }
-  }
-
-  private func admit(_ newest: UInt64) -> Bool {
-    let inputs = state.withLock { $0.probe.requests.map(\.features) }
-    guard let vectors = inputs.isEmpty ? [] : embed(inputs)?.values else { return false }
-    return state.withLock { state in
-      guard state.gate.admit(version: newest, vectors: vectors) else { return false }
-      // Those that were kept meanwhile have no vector of this version; their users are not kept again.
-      state.probe.requests.removeLast(state.probe.requests.count - inputs.count)
-      version.store(newest, ordering: .relaxed)
-      return true
-    }
   }
 
   /// Runs what may fail in the store, and remembers why it did.

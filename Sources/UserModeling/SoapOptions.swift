@@ -24,7 +24,9 @@ public struct SoapOptions: Sendable {
   public var mode = SoapMode.async
   /// How stored entries become an answer.
   public var pooling = EmbeddingPooling()
-  /// Users that may wait for the compute centre; default 100,000.
+  /// Whether `async` works users out again when a version changed their row; default true.
+  public var recomputesOnVersion = true
+  /// Users that may wait for the compute centre, and users whose inputs are remembered for versions; default 100,000.
   public var queueLimit = 100_000
   /// Users worked out together; default 64.
   public var batchSize = 64

@@ -136,6 +136,7 @@ final class SoapService: Sendable {
         json.object("compute") { json in
           json.member("computed", status.computed)
           json.member("queued", Int64(status.queued))
+          json.member("changed", status.changed)
           json.member("replaced", status.replaced)
           json.member("dropped", status.dropped)
           json.member("held_versions", Int64(status.heldVersions))
@@ -193,6 +194,8 @@ final class SoapService: Sendable {
     }
     text.value("guira_soap_computed_total", "counter", "Embeddings worked out.", "\(status.computed)")
     text.value("guira_soap_queued", "gauge", "Users that wait for the compute centre.", "\(status.queued)")
+    text.value(
+      "guira_soap_changed_total", "counter", "Users queued because a version changed their row.", "\(status.changed)")
     text.value("guira_soap_replaced_total", "counter", "Requests replaced by a newer one.", "\(status.replaced)")
     text.value("guira_soap_dropped_total", "counter", "Requests dropped from a full queue.", "\(status.dropped)")
     text.value(

@@ -17,6 +17,8 @@ public struct SoapStatus: Sendable, Equatable {
   public var seen: [SeenStatus] = []
   /// Embeddings worked out.
   public var computed: UInt64 = 0
+  /// Users queued because a version changed their row.
+  public var changed: UInt64 = 0
   /// Users that wait.
   public var queued = 0
   /// Requests that a newer one of the same user took the place of.
@@ -55,6 +57,7 @@ extension Soap {
     status.withheldReads = state.withheld
     status.seen = seen.withLock { $0?.status ?? [] }
     status.computed = state.computed
+    status.changed = state.changed
     status.queued = count
     status.replaced = counters.replaced
     status.dropped = counters.dropped

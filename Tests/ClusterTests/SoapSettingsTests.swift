@@ -71,7 +71,7 @@ import UserModeling
       text: text, file: "cluster.yaml",
       overrides: [
         "features=[{name: user_id}, {name: item_id}, {name: vector, kind: dense, width: 16}, \(clicked), \(shown)]",
-        "models.users.features=[user_id, item_id, clicked, shown]", "soap.recompute=onAction",
+        "models.users.features=[user_id, item_id, clicked, shown]", "soap.recompute=[onAction]",
         "models.users.users.features=[user_id, clicked, shown]",
       ])
     #expect(configuration.userActions == ["click", "like", "open"])
@@ -121,8 +121,8 @@ import UserModeling
           "models.users.users.embeddingDimension is 2048, 131072 numbers per user with 64 embeddings"
         ])
     #expect(
-      problems(["soap.recompute=onAction"]) == [
-        "soap.recompute is onAction, and no feature of the user counts or lists actions: none would change anything"
+      problems(["soap.recompute=[onAction]"]) == [
+        "soap.recompute has onAction, and no feature of the user counts or lists actions: none would change anything"
       ])
     #expect(problems(["soap.port=8501"]) == ["soap.port is one of the replicas' ports"])
     #expect(problems(["soap.model=none"]) == ["soap.feature is given without soap.model"])

@@ -118,6 +118,9 @@ import Wire
     let first = try #require((answer["users"] as? [[String: Any]])?.first)
     #expect(first["source"] as? String != "default")
     #expect((first["embedding"] as? [Double])?.count == 16)
+    // Users were worked out besides when a version knew more of them than their last request.
+    let compute = try #require(try running.get("/status")?["compute"] as? [String: Any])
+    #expect(try #require(compute["changed"] as? Int) > 0)
     let unknown = try #require(try running.get("/v1/models/users/users/999999999999"))
     #expect(((unknown["users"] as? [[String: Any]])?.first?["source"] as? String) == "default")
 

@@ -21,7 +21,7 @@ import Testing
     joiner: {featureDelay: 100ms, allowedLateness: 100ms, checkpointEvery: 1s}
     shards: {epoch: 250ms}
     sync: {sparseEvery: 1s, denseEvery: 1s}
-    soap: {model: users, recompute: onAction}
+    soap: {model: users, recompute: [onAction]}
 
     """
 

@@ -29,9 +29,11 @@ import Testing
     let shares = Dictionary(
       uniqueKeysWithValues: kept.rows.compactMap { row in row.values["click kept %"].map { (row.name, $0.mean) } })
     #expect(shares["real-time"] == 100)
-    #expect(Set(shares.keys).isSuperset(of: VectorWay.onAction.map(\.name)))
+    #expect(Set(shares.keys).isSuperset(of: ["async", "async, on request", "async, on version", "async, on action"]))
     let onAction = try #require(shares["async, on action"])
     #expect(onAction > 80, "\(shares)")
+    let both = try #require(shares["async"])
+    #expect(both > 80, "\(shares)")
     let daily = try #require(shares["offline, daily"])
     #expect(daily < onAction, "\(shares)")
   }

@@ -77,7 +77,10 @@ import Testing
 
     #expect(report.settings["seeds"] == "7 8")
     let (gains, coverage, importance, shifts) = (report.tables[0], report.tables[1], report.tables[2], report.tables[3])
-    let ways = ["frozen", "offline, daily", "async", "real-time", "async, pooling 2", "async, pooling 1"]
+    let ways = [
+      "frozen", "offline, daily", "async", "real-time", "async, pooling 2", "async, pooling 1", "real-time, pooling 1",
+      "async, on request",
+    ]
     #expect(gains.rows.map(\.name) == ["no vector"] + ways)
     for row in gains.rows.dropFirst() { #expect(Set(row.values.keys) == Set(gains.columns), "\(row.name)") }
     // Two seeds: two upstream models.

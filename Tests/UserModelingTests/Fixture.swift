@@ -59,6 +59,16 @@ struct Fixture {
     try store.commitBase(VersionInfo(number: number, newestEventTime: 1_000, appliedAt: 2_000))
   }
 
+  /// Serves version `number`, in which only these users' rows are others.
+  func change(rowsOf users: [UInt64], version number: UInt64, newestEventTime: Milliseconds) throws {
+    let width = try makeModel(model).rowWidth(table: 0)
+    var random = SeededRandom(seed: number)
+    let weights = (0..<users.count * width).map { _ in Float(random.uniform() - 0.5) }
+    store.begin(version: number, created: 2_000)
+    try store.apply(table: 0, ids: View(copying: users), weights: View(copying: weights))
+    try store.publish(VersionInfo(number: number, newestEventTime: newestEventTime, appliedAt: 2_000))
+  }
+
   /// Takes users' rows out, as a version's tombstones do.
   func removeRows(of users: [UInt64]) throws { try store.remove(table: 0, ids: View(copying: users)) }
 

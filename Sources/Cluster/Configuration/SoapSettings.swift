@@ -73,18 +73,19 @@ public struct SoapSettings: Sendable, Equatable, Settings {
   ///
   /// Default 100000.
   public var queue = 100_000
-  /// What has a user worked out.
+  /// What has a user worked out beside a request that brings their features.
   public enum Recompute: String, Sendable, CaseIterable, Codable {
-    /// A request that brings the user's features.
-    case onRequest
-    /// That, and every action that a feature of the user counts.
+    /// An action that a feature of the user counts.
     case onAction
+    /// A version that changes the user's row, after a request.
+    case onVersion
   }
 
-  /// What has a user worked out.
+  /// What has a user worked out beside a request that brings their features; empty for nothing.
   ///
-  /// Default `onRequest`. `onAction` needs a feature of the user that is computed from the stream.
-  public var recompute = Recompute.onRequest
+  /// Default `onVersion`. `onAction` needs a feature of the user that is computed from the stream; `onVersion` takes effect
+  /// in mode `async`.
+  public var recompute = [Recompute.onVersion]
   /// How often `offline` works out those that asked since, running time.
   ///
   /// Default 24h.
@@ -119,7 +120,7 @@ public struct SoapSettings: Sendable, Equatable, Settings {
     section.value("entriesPerUser", &entriesPerUser, .integer(1...64))
     section.value("precision", &precision, .word)
     section.value("queue", &queue, .integer(1...100_000_000))
-    section.value("recompute", &recompute, .word)
+    section.values("recompute", &recompute, .word, atMost: Recompute.allCases.count, all: "onRequest")
     section.value("refreshEvery", &refreshEvery, .duration(.milliseconds(100) ... .seconds(365 * 86_400)))
     section.value("holdAbove", &holdAbove, Scalar.positive(upTo: 2).orWord("none"))
     section.value("feature", &feature, Scalar<String>.name.orWord("none"))
@@ -134,6 +135,7 @@ public struct SoapSettings: Sendable, Equatable, Settings {
     options.pooling.defaultValue = Float(defaultValue)
     options.pooling.timeToLive = timeToLive
     options.queueLimit = queue
+    options.recomputesOnVersion = recompute.contains(.onVersion)
     options.refreshEvery = refreshEvery
     options.holdAbove = holdAbove
     options.part = (index, count)
@@ -177,10 +179,11 @@ extension ClusterConfiguration {
     {
       binding.report("soap.port", "is one of the replicas' ports", "move it, or replicas.port")
     }
-    if soap.recompute == .onAction, userActions.isEmpty {
+    if soap.recompute.contains(.onAction), userActions.isEmpty {
       binding.report(
-        "soap.recompute", "is onAction, and no feature of the user counts or lists actions: none would change anything",
-        "add one with `stream` to models.\(name).users.features, or use onRequest")
+        "soap.recompute",
+        "has onAction, and no feature of the user counts or lists actions: none would change anything",
+        "add one with `stream` to models.\(name).users.features, or leave onAction out")
     }
     let width = model.users.embeddings * model.users.embeddingDimension
     if width > EmbeddingShape.widthLimit {

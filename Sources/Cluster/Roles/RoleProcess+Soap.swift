@@ -48,7 +48,7 @@ extension RoleProcess {
         link.stop()
       }
     }
-    let compute = OwnedThread(named: "compute") { soap.run() }
+    let compute = OwnedThread(named: "compute", yields: true) { soap.run() }
     defer {
       messages.stop()
       soap.stop()
@@ -89,13 +89,13 @@ extension RoleProcess {
     }
   }
 
-  /// Keeps the users' features up with the streams; with `recompute: onAction`, has users worked out as their actions count.
+  /// Keeps the users' features up with the streams; with `onAction` in `recompute`, has users worked out as their actions count.
   private func follow(
     _ soap: Soap, into shared: SharedStreamFeatures, _ status: borrowing Mutex<FeatureStatus>,
     until isStopped: () -> Bool
   ) {
     let configuration = plan.configuration
-    guard configuration.soap.recompute == .onAction, let rules = configuration.streamFeatureRules else {
+    guard configuration.soap.recompute.contains(.onAction), let rules = configuration.streamFeatureRules else {
       return follow(into: shared, status, until: isStopped)
     }
     var triggers = ActionTriggers(
@@ -134,6 +134,7 @@ extension RoleProcess {
       "reads", Double(status.currentReads + status.storedReads + status.defaultReads))
     report.counters["computed"] = Double(status.computed)
     report.counters["computedPerSecond"] = board.rate("computed", Double(status.computed))
+    report.counters["changed"] = Double(status.changed)
     report.counters["queued"] = Double(status.queued)
     report.counters["replaced"] = Double(status.replaced)
     report.counters["dropped"] = Double(status.dropped)
