@@ -132,7 +132,6 @@ public struct TrainBenchmark {
       shard = thread
     }
     defer { shard.stop() }
-    Matrix.threads = 1
     // A third of the time is for rows to be made and caches to fill.
     let clock = TrainingClock(warmup: settings.seconds / 3, seconds: settings.seconds)
     let trainer = Trainer(options)

@@ -107,6 +107,7 @@ struct UserVectorRun {
       options.mode = way.mode
       options.pooling.entries = way.pooling
       options.batchSize = 512
+      options.queueLimit = recording.impressions
       options.recomputesOnVersion = way.recompute.contains(.onVersion)
       return try Soap(options, store: MemoryStore(), predictor: cluster.predictor, clock: { time.now })
     }
@@ -129,7 +130,13 @@ struct UserVectorRun {
         triggers.take(event) { soaps[0].user(of: $0) }
       case .impression(let impression):
         try cluster.advance(to: impression.time, isPublishing: true, score: {}, label: { _ in })
-        if index == first { try cluster.publish(always: true) }
+        if index < first { remember(impression, soaps) }
+        if index == first {
+          // The platforms have been there all the time: whoever came has an embedding by the first version.
+          try cluster.publish(always: true)
+          time.now = impression.time
+          for soap in soaps { while soap.workOnce() {} }
+        }
         if index >= first {
           time.now = impression.time
           if impression.time / Self.day != today {
@@ -157,6 +164,12 @@ struct UserVectorRun {
     return result
   }
 
+  private func remember(_ impression: Impression, _ soaps: [Soap]) {
+    guard let user = soaps[0].user(of: impression.features) else { return }
+    let request = ComputeRequest(user: user, features: impression.features, eventTime: impression.time)
+    for soap in soaps { soap.offer([request]) }
+  }
+
   private func ask(_ impression: Impression, _ soaps: [Soap], into result: inout UserVectors) throws {
     for (place, soap) in soaps.enumerated() {
       guard let user = soap.user(of: impression.features) else {
@@ -168,8 +181,8 @@ struct UserVectorRun {
       let vector = try soap.vectors(for: [request])[0]
       result.values[place] += vector.values
       if vector.source == .default { result.defaults[place] += 1 }
-      // The compute centre is done before the user comes again; a daily one has its time.
-      if ways[place].mode != .offline { soap.workOnce() }
+      // The compute centre is done before the user comes again; a daily one has its time, and a frozen one had it.
+      if ways[place].mode == .async || ways[place].mode == .realtime { soap.workOnce() }
     }
   }
 }

@@ -111,7 +111,11 @@ public struct JournalReader: ~Copyable, Sendable {
   /// The head as the writer published it; read again while the writer is in the middle of it.
   private static func read(_ file: borrowing OpenFile) throws(JournalError) -> Label {
     var bytes = try file.read(count: Label.byteCount, at: 0)
-    for _ in 0..<1000 where !Label.verifies(bytes) { bytes = try file.read(count: Label.byteCount, at: 0) }
+    for _ in 0..<1000 {
+      // A head is written over in place: one that is too short is not about to change.
+      guard bytes.count == Label.byteCount, !Label.verifies(bytes) else { break }
+      bytes = try file.read(count: Label.byteCount, at: 0)
+    }
     return try Label(.head, in: bytes, file: file.path)
   }
 

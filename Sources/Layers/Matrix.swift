@@ -1,17 +1,23 @@
 // Matrix products by OpenBLAS: the one place that knows it.
-// Matrices are row-major runs of floats. OpenBLAS may use threads of its own, as many as `Matrix.threads`.
+// Matrices are row-major runs of floats. A product is computed by the thread that asks for it.
 
 internal import Base
 internal import COpenBLAS
 
 /// Products of dense matrices.
 public enum Matrix {
-  /// How many threads OpenBLAS uses in this process.
+  /// Takes OpenBLAS' own threads, one per core, out of use.
   ///
-  /// One for processes that run several models side by side; it starts with `OPENBLAS_NUM_THREADS` or all cores.
-  public static var threads: Int {
-    get { Int(openblas_get_num_threads()) }
-    set { openblas_set_num_threads(Int32(clamping: max(1, newValue))) }
+  /// Between products they spin for milliseconds, on cores that readers and other models wait for. Work is shared among our
+  /// own threads (`ParallelPass`), by example.
+  private static let isSingleThreaded: Void = openblas_set_num_threads(1)
+
+  /// Lets OpenBLAS use more threads for as long as `body` runs, which nobody else may multiply in.
+  static func withThreads<Result>(_ count: Int, _ body: () -> Result) -> Result {
+    isSingleThreaded
+    openblas_set_num_threads(Int32(clamping: max(1, count)))
+    defer { openblas_set_num_threads(1) }
+    return body()
   }
 
   /// C = A · B, or C += A · B, with either factor transposed as asked.
@@ -28,6 +34,7 @@ public enum Matrix {
       m * k <= a.count && k * n <= b.count && m * n <= c.count,
       "[\(m), \(k)] · [\(k), \(n)] does not fit \(a.count), \(b.count) and \(c.count) floats")
     guard m > 0, n > 0, k > 0 else { return }
+    isSingleThreaded
     unsafe a.withUnsafeBufferPointer { a in
       unsafe b.withUnsafeBufferPointer { b in
         unsafe c.withUnsafeMutableBufferPointer { c in
@@ -46,20 +53,19 @@ public enum MatrixLimit {
   /// Floating-point operations per second of square products of 1,536 rows, the best of some.
   public static func operationsPerSecond(threads: Int, seconds: Double) -> Double {
     let size = 1536
-    let before = Matrix.threads
-    Matrix.threads = threads
-    defer { Matrix.threads = before }
     let a = (0..<size * size).map { Float($0 % 7) }
     let b = (0..<size * size).map { Float($0 % 5) }
     var c = [Float](repeating: 0, count: size * size)
     let end = Clocks.monotonic() + Int64(seconds * 1e9)
     var best = Int64.max
-    repeat {
-      let began = Clocks.monotonic()
-      var target = c.mutableSpan
-      Matrix.multiply(a.span, b.span, m: size, n: size, k: size, to: &target)
-      best = min(best, Clocks.monotonic() - began)
-    } while Clocks.monotonic() < end
+    Matrix.withThreads(threads) {
+      repeat {
+        let began = Clocks.monotonic()
+        var target = c.mutableSpan
+        Matrix.multiply(a.span, b.span, m: size, n: size, k: size, to: &target)
+        best = min(best, Clocks.monotonic() - began)
+      } while Clocks.monotonic() < end
+    }
     return 2 * Double(size * size) * Double(size) / (Double(best) / 1e9)
   }
 }

@@ -261,7 +261,8 @@ func fileDecoders() -> [Decoder] {
   counts.limit = { 256 * $0 + (1 << 20) }
   return [
     file("journal-segment", segmentPath, seal: sealFrames, readJournal),
-    // A head that does not verify is read again and again, since its writer may be at it: too slow for many inputs.
+    // A head that does not verify is read again and again, since its writer may be at it: too slow for many inputs, so all
+    // that are long enough get a fitting checksum.
     file("journal-head", "\(place)/j/head", seal: sealHead, sealsAll: true, readJournal),
     file("journal-manifest", "\(place)/j/manifest", seal: sealLabel, readJournal),
     file("journal-consumer", "\(place)/j/consumer-model", seal: sealLabel) {

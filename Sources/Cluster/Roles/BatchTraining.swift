@@ -116,7 +116,6 @@ public struct BatchTraining {
     let host = try RoleProcess(RoleInstance(.trainer), configuration: configuration, paths: paths, logger: logger)
     let directory = try RoleDirectory(host.instance, in: paths)
     defer { _ = directory.path }
-    Matrix.threads = 1
     let shards = HostedShards(host)
     defer { shards.stop() }
     var passes: [Pass] = []

@@ -115,8 +115,6 @@ extension RoleProcess {
   func runTrainer(_ board: StatusBoard) throws {
     var trainers: [(name: String, trainer: Trainer)] = []
     let shardEndpoints = try shardEndpoints()
-    // Threads of the trainer itself share the work; more would fight over the cores.
-    Matrix.threads = 1
     let failure = Mutex<(any Error)?>(nil)
     var teachers: [FollowingTeacher] = []
     for (place, model) in plan.models.enumerated() {
