@@ -4,7 +4,6 @@
 
 internal import Base
 internal import Joining
-internal import Layers
 public import Logging
 public import Streams
 internal import Synchronization

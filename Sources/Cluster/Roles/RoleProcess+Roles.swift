@@ -5,7 +5,6 @@ internal import CKernels
 internal import Embeddings
 internal import Glibc
 internal import Joining
-internal import Layers
 internal import Serving
 internal import Sharding
 internal import Streams
