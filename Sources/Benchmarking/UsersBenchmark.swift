@@ -81,9 +81,9 @@ public struct UsersBenchmark {
       series.add("messages.embeddingsPerSecond", full.perSecond * Double(settings.batch), "embeddings/s")
       series.add(
         "messages.embeddingsPerCoreSecond", Double(full.answered * settings.batch) / max(used, 1e-9), "embeddings/s")
-      let half = try client.run(seconds: settings.seconds, rate: full.perSecond / 2)
+      let half = try settled(client, rate: full.perSecond / 2)
       series.add("messages.halfLoad.p99Microseconds", half.run.microseconds(0.99), "µs")
-      let slowed = try other.run(seconds: settings.seconds, rate: full.perSecond / 2)
+      let slowed = try settled(other, rate: full.perSecond / 2)
       series.add("messages.slowCompute.p99Microseconds", slowed.run.microseconds(0.99), "µs")
       let one = try costs(of: readers.0, at: busy)
       let hundred = try costs(of: readers.1, at: busy)
@@ -91,6 +91,12 @@ public struct UsersBenchmark {
       series.add("messages.hundredModels.embeddingsPerCoreSecond", 1 / hundred, "embeddings/s")
       series.add("messages.hundredModels.costRatio", hundred / one, "ratio")
     }
+  }
+
+  /// A run at a rate by a client whose platform has been at that rate for a while, so that both are alike.
+  private func settled(_ client: QuestionClient, rate: Double) throws -> AnsweredRun {
+    _ = try client.run(seconds: settings.seconds / 4, rate: rate)
+    return try client.run(seconds: settings.seconds, rate: rate)
   }
 
   /// Seconds of the process's cores that one user's embeddings take, what the compute centre needs beside them included.

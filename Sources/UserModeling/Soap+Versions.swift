@@ -54,8 +54,10 @@ extension Soap {
     let last = comparedVersion.exchange(newest.number, ordering: .relaxed)
     // Before the first version nobody was worked out, and whoever asked waits.
     guard last != 0, last != newest.number else { return }
+    // The numbers of another store begin anew: all of its rows are new here.
+    let since = newest.number > last ? last : 0
     let users = recent.withLock { $0.users }
-    guard let isChanged = withEmbedder({ $0.isChanged(users, of: options.userFeature, since: last) }) else { return }
+    guard let isChanged = withEmbedder({ $0.isChanged(users, of: options.userFeature, since: since) }) else { return }
     let changed = recent.withLock { recent in zip(users, isChanged).compactMap { $1 ? recent[$0] : nil } }
     queue.withLock { queue in
       for var request in changed {

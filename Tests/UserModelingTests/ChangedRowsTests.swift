@@ -46,6 +46,16 @@ import Testing
     #expect(soap.status.changed == 1)
   }
 
+  @Test func `the base of another store, whose numbers begin anew, changes everybody`() throws {
+    let fixture = try Fixture()
+    let soap = try soap(fixture)
+    fixture.store.begin(version: 2, created: 2_000)
+    try fixture.load(version: 2, seed: 5)
+    while soap.workOnce() {}
+    #expect(try soap.vectors(of: [7, 8, 9]).allSatisfy { $0.version == 2 })
+    #expect(soap.status.changed == 3)
+  }
+
   @Test(arguments: [SoapMode.async, .realtime, .offline, .frozen])
   func `only async does so, and only when it is told to`(_ mode: SoapMode) throws {
     for isTold in [true, false] {
