@@ -52,6 +52,7 @@ build: install ## builds the release binary, .build/release/guira
 
 test: install-for-tests ## builds with the import check and runs every test
 	$(SWIFT) build --build-tests $(ARCH) $(IMPORTS)
+	@: > .build/test.log
 	@$(SWIFT) test $(ARCH) $(IMPORTS) > .build/test.log 2>&1 & run=$$!; tail -n +1 -f --pid $$run .build/test.log; \
 	  wait $$run || { echo; echo "What failed (all of it is in .build/test.log):"; \
 	  grep -aE '✘|↳|Fatal error|unexpected signal' .build/test.log | cut -c1-1000; exit 1; }

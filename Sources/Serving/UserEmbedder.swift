@@ -75,6 +75,9 @@ extension UserEmbedder {
     return seen == nil ? nil : found.map { $0 == 1 }
   }
 
+  /// Whether the model has rows of a feature's ids.
+  public func hasTable(of feature: String) -> Bool { model.options.features.contains { $0.name == feature } }
+
   /// By id whether its row in the table of a feature is of a later version than `version`; nil as for `hasRows`.
   public func isChanged(_ ids: [UInt64], of feature: String, since version: UInt64) -> [Bool]? {
     guard let table = model.options.features.first(where: { $0.name == feature })?.table else { return nil }

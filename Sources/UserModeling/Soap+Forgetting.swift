@@ -23,9 +23,10 @@ extension Soap {
   private func forget(_ users: [UInt64], barredFor versions: Int) {
     let own = users.filter(isOwn)
     guard !own.isEmpty else { return }
-    queue.withLock { $0.remove(own) }
-    recent.withLock { $0.remove(own) }
     erasures.withLock { $0.forget(own, barredFor: versions) }
+    recent.withLock { $0.remove(own) }
+    changed.withLock { $0.remove(own) }
+    queue.withLock { $0.remove(own) }
   }
 
   /// Says that a version is served.

@@ -1,6 +1,7 @@
 // What a new version brings: whether it is used at all, and of which users it tells something new.
 
 internal import Base
+internal import Serving
 internal import Synchronization
 
 extension Soap {
@@ -45,10 +46,12 @@ extension Soap {
     }
   }
 
+  // MARK: Users whose row a version changed
+
   /// Queues the users who came lately and whose row is newer than the version at the last call, with their last inputs.
   ///
-  /// What the model learned of a user's last visit is then in their entry before they come again. Its event time is that
-  /// of the newest example in the version: it knows the user as of then. Belongs to the compute centre's thread.
+  /// What the model learned of a user's last visit is then in their entry before they come again. The entry is later than
+  /// the user's others, and no earlier than the newest example in the version. Belongs to the compute centre's thread.
   func queueChanged() {
     guard isRemembering, let newest = predictor.store.version else { return }
     let last = comparedVersion.exchange(newest.number, ordering: .relaxed)
@@ -56,18 +59,45 @@ extension Soap {
     guard last != 0, last != newest.number else { return }
     // The numbers of another store begin anew: all of its rows are new here.
     let since = newest.number > last ? last : 0
-    let users = recent.withLock { $0.users }
-    guard let isChanged = withEmbedder({ $0.isChanged(users, of: options.userFeature, since: since) }) else { return }
-    let changed = recent.withLock { recent in zip(users, isChanged).compactMap { $1 ? recent[$0] : nil } }
-    queue.withLock { queue in
-      for var request in changed {
-        request.eventTime = max(request.eventTime, newest.newestEventTime)
-        queue.offer(request)
-      }
+    let oldest = options.pooling.timeToLive.map { now.earlier(by: $0.milliseconds) } ?? .min
+    let users = recent.withLock { recent in
+      recent.forget(before: oldest)
+      return recent.users
     }
-    state.withLock { $0.changed += UInt64(changed.count) }
+    // Readers wait for the locks of the queues: they are held for some users at a time.
+    for start in stride(from: 0, to: users.count, by: 512) {
+      let some = Array(users[start..<min(users.count, start + 512)])
+      guard let isChanged = withEmbedder({ $0.isChanged(some, of: options.userFeature, since: since) }) else { return }
+      queue(zip(some, isChanged).filter(\.1).map(\.0), of: newest)
+    }
   }
 
-  /// Whether inputs are remembered for versions to come.
-  var isRemembering: Bool { options.recomputesOnVersion && options.mode == .async }
+  private func queue(_ users: [UInt64], of version: VersionInfo) {
+    guard !users.isEmpty else { return }
+    let stored = (try? store.entries(of: users, asOf: nil)) ?? users.map { _ in [] }
+    let isWaiting = queue.withLock { queue in users.map { queue.isPending($0) } }
+    // Whoever is forgotten meanwhile leaves the inputs first and the queues then.
+    let count = recent.withLock { recent in
+      changed.withLock { changed in
+        var count: UInt64 = 0
+        for (place, user) in users.enumerated() where !isWaiting[place] {
+          guard var request = recent[user] else { continue }
+          let newest = stored[place].first?.eventTime ?? request.eventTime
+          request.eventTime = max(request.eventTime, version.newestEventTime, newest.later(by: 1))
+          changed.offer(request)
+          count += 1
+        }
+        return count
+      }
+    }
+    state.withLock { $0.changed += count }
+  }
+
+  /// Remembers inputs for versions to come, but for users who are being forgotten.
+  func remember(_ requests: [ComputeRequest]) {
+    recent.withLock { recent in
+      let isBarred = erasures.withLock { erasures in requests.map { erasures.isBarred($0.user) } }
+      for (request, isBarred) in zip(requests, isBarred) where !isBarred { recent.keep(request) }
+    }
+  }
 }

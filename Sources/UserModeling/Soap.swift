@@ -38,6 +38,8 @@ public final class Soap: Sendable {
   let store: any FeatureStore
   private let userColumn: Int
   let queue: Mutex<ComputeQueue>
+  /// Users whose row a version changed; they have their turn when nobody waits in `queue`.
+  let changed: Mutex<ComputeQueue>
   let state: Mutex<Counters>
   /// What downstream models have seen; nil when versions are served at once.
   let seen: Mutex<SeenVersions?>
@@ -48,8 +50,10 @@ public final class Soap: Sendable {
   let version = Atomic<UInt64>(0)
   /// Held while a version is compared with the last.
   let opening = Mutex<Void>(())
-  /// What users were last worked out from, when versions may have them worked out again.
+  /// What users were last worked out from; empty unless `isRemembering`.
   let recent: Mutex<RecentInputs>
+  /// Whether inputs are remembered for versions to come.
+  let isRemembering: Bool
   /// The version up to which users' rows were looked at.
   let comparedVersion = Atomic<UInt64>(0)
   let erasures = Mutex(Erasures())
@@ -83,6 +87,9 @@ public final class Soap: Sendable {
     shape = EmbeddingShape(count: embedder.embeddings, dimension: embedder.embeddingDimension)
     guard shape.width <= EmbeddingShape.widthLimit else { throw .tooWide(model: options.model, shape: shape) }
     queue = Mutex(ComputeQueue(limit: options.queueLimit))
+    changed = Mutex(ComputeQueue(limit: options.queueLimit))
+    isRemembering =
+      options.recomputesOnVersion && options.mode == .async && embedder.hasTable(of: options.userFeature)
     recent = Mutex(RecentInputs(limit: options.queueLimit))
     state = Mutex(Counters(gate: SnapshotGate(width: shape.width, holdAbove: options.holdAbove)))
     self.servedFile = servedFile
@@ -166,7 +173,7 @@ public final class Soap: Sendable {
   /// Has users worked out when their turn comes, without an answer.
   public func offer(_ requests: [ComputeRequest]) {
     guard !requests.isEmpty else { return }
-    if isRemembering { recent.withLock { recent in for request in requests { recent.keep(request) } } }
+    if isRemembering { remember(requests) }
     queue.withLock { queue in for request in requests { queue.offer(request) } }
     _ = wake.offer(())
   }
@@ -261,8 +268,13 @@ public final class Soap: Sendable {
   public func workOnce() -> Bool {
     guard isOpen() else { return false }
     queueChanged()
+    return work(off: queue) ?? work(off: changed) ?? false
+  }
+
+  /// Works out one batch; nil when nobody waits.
+  private func work(off queue: borrowing Mutex<ComputeQueue>) -> Bool? {
     let batch = queue.withLock { $0.take(options.batchSize) }
-    guard !batch.isEmpty else { return false }
+    guard !batch.isEmpty else { return nil }
     var isDone = false
     let isHealthy = attempt { () throws(FeatureStoreError) in isDone = try compute(batch) }
     queue.withLock { queue in

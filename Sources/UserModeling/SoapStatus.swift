@@ -19,7 +19,7 @@ public struct SoapStatus: Sendable, Equatable {
   public var computed: UInt64 = 0
   /// Users queued because a version changed their row.
   public var changed: UInt64 = 0
-  /// Users that wait.
+  /// Users that wait, for whatever reason.
   public var queued = 0
   /// Requests that a newer one of the same user took the place of.
   public var replaced: UInt64 = 0
@@ -49,6 +49,7 @@ extension Soap {
   /// What the platform does.
   public var status: SoapStatus {
     let (count, counters) = queue.withLock { ($0.count, $0.counters) }
+    let changedCount = changed.withLock { $0.count }
     let state = state.withLock { $0 }
     var status = SoapStatus()
     status.currentReads = state.reads[.current] ?? 0
@@ -58,7 +59,7 @@ extension Soap {
     status.seen = seen.withLock { $0?.status ?? [] }
     status.computed = state.computed
     status.changed = state.changed
-    status.queued = count
+    status.queued = count + changedCount
     status.replaced = counters.replaced
     status.dropped = counters.dropped
     status.storeFailures = state.storeFailures

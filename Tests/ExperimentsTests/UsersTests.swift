@@ -87,6 +87,9 @@ import Testing
     // Two seeds: two upstream models.
     let frozen = try #require(gains.rows[1].values["click AUC"])
     #expect(frozen.min < frozen.max)
+    // A version that changes a user's row moves what async answers.
+    let aucs = gains.rows.map { $0.values["click AUC"]?.mean }
+    #expect(aucs[3] != aucs[8])
     let shares = coverage.rows.map { $0.values["share"]?.mean ?? -1 }
     #expect(coverage.rows.map(\.name) == ways)
     #expect(shares[3] == 1 && shares.allSatisfy { (0...1).contains($0) } && shares[0] < shares[2])

@@ -49,6 +49,7 @@ struct Fixture {
   func load(version number: UInt64, seed: UInt64 = 1, step: Float = 0) throws {
     let made = try makeModel(model)
     store.beginBase()
+    store.begin(version: number, created: 2_000)
     for table in 0..<2 {
       let ids = Array(0..<100 as Range<UInt64>)
       var random = SeededRandom(seed: seed &+ UInt64(table))
