@@ -71,6 +71,8 @@ public struct SoapSettings: Sendable, Equatable, Settings {
   public var precision = Precision.float32
   /// Users that may wait to be worked out; when they are more, the one that has waited longest is dropped.
   ///
+  /// With `onVersion` the last inputs of up to as many users are kept in memory besides.
+  ///
   /// Default 100000.
   public var queue = 100_000
   /// What has a user worked out beside a request that brings their features.
@@ -81,7 +83,7 @@ public struct SoapSettings: Sendable, Equatable, Settings {
     case onVersion
   }
 
-  /// What has a user worked out beside a request that brings their features; empty for nothing.
+  /// What has a user worked out beside a request that brings their features; in a file `onRequest` for nothing.
   ///
   /// Default `onVersion`. `onAction` needs a feature of the user that is computed from the stream; `onVersion` takes effect
   /// in mode `async`.
