@@ -8,9 +8,15 @@ internal import Base
 /// Two generations: when the younger is full it becomes the older, whose users are let go of unless they came again. So it
 /// remembers at least the half of its limit.
 struct RecentInputs: Sendable {
+  private struct Kept: Sendable {
+    var request: ComputeRequest
+    /// When they came, wall clock: events of a replay are as old as they are.
+    var at: Milliseconds
+  }
+
   private let limit: Int
-  private var younger: [UInt64: ComputeRequest] = [:]
-  private var older: [UInt64: ComputeRequest] = [:]
+  private var younger: [UInt64: Kept] = [:]
+  private var older: [UInt64: Kept] = [:]
 
   /// Of at most `limit` users.
   init(limit: Int) { self.limit = max(2, limit) }
@@ -19,10 +25,10 @@ struct RecentInputs: Sendable {
   var count: Int { younger.count + older.count }
 
   /// Remembers inputs, unless it has newer ones of the user.
-  mutating func keep(_ request: ComputeRequest) {
-    let known = older.removeValue(forKey: request.user) ?? younger[request.user]
-    let isNewer = request.eventTime >= known?.eventTime ?? .min
-    younger[request.user] = isNewer ? request : known
+  mutating func keep(_ request: ComputeRequest, at now: Milliseconds) {
+    let known = (older.removeValue(forKey: request.user) ?? younger[request.user])?.request
+    let newest = known.flatMap { $0.eventTime > request.eventTime ? $0 : nil } ?? request
+    younger[request.user] = Kept(request: newest, at: now)
     guard younger.count >= limit / 2 else { return }
     (older, younger) = (younger, [:])
   }
@@ -32,16 +38,16 @@ struct RecentInputs: Sendable {
     for user in users { (younger[user], older[user]) = (nil, nil) }
   }
 
-  /// Lets go of inputs of before a time.
+  /// Lets go of users who came last before a time.
   mutating func forget(before oldest: Milliseconds) {
     guard oldest > .min else { return }
-    younger = younger.filter { $1.eventTime >= oldest }
-    older = older.filter { $1.eventTime >= oldest }
+    younger = younger.filter { $1.at >= oldest }
+    older = older.filter { $1.at >= oldest }
   }
 
   /// The users, in no order.
   var users: [UInt64] { Array(younger.keys) + older.keys }
 
   /// The inputs of a user; nil when there are none.
-  subscript(user: UInt64) -> ComputeRequest? { younger[user] ?? older[user] }
+  subscript(user: UInt64) -> ComputeRequest? { (younger[user] ?? older[user])?.request }
 }

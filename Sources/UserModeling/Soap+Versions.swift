@@ -95,9 +95,10 @@ extension Soap {
 
   /// Remembers inputs for versions to come, but for users who are being forgotten.
   func remember(_ requests: [ComputeRequest]) {
+    let now = now
     recent.withLock { recent in
       let isBarred = erasures.withLock { erasures in requests.map { erasures.isBarred($0.user) } }
-      for (request, isBarred) in zip(requests, isBarred) where !isBarred { recent.keep(request) }
+      for (request, isBarred) in zip(requests, isBarred) where !isBarred { recent.keep(request, at: now) }
     }
   }
 }
