@@ -38,15 +38,20 @@ struct RecentInputs: Sendable {
     for user in users { (younger[user], older[user]) = (nil, nil) }
   }
 
-  /// Lets go of users who came last before a time.
-  mutating func forget(before oldest: Milliseconds) {
-    guard oldest > .min else { return }
-    younger = younger.filter { $1.at >= oldest }
-    older = older.filter { $1.at >= oldest }
+  /// The users who came at a time or later, in no order; lets go of the others.
+  ///
+  /// One pass over all of them, and a request may wait for it: what stays is not copied.
+  mutating func users(since oldest: Milliseconds) -> [UInt64] {
+    var (users, gone): ([UInt64], [UInt64]) = ([], [])
+    users.reserveCapacity(count)
+    for generation in [younger, older] {
+      for (user, kept) in generation {
+        if kept.at >= oldest { users.append(user) } else { gone.append(user) }
+      }
+    }
+    remove(gone)
+    return users
   }
-
-  /// The users, in no order.
-  var users: [UInt64] { Array(younger.keys) + older.keys }
 
   /// The inputs of a user; nil when there are none.
   subscript(user: UInt64) -> ComputeRequest? { (younger[user] ?? older[user])?.request }

@@ -60,10 +60,7 @@ extension Soap {
     // The numbers of another store begin anew: all of its rows are new here.
     let since = newest.number > last ? last : 0
     let oldest = options.pooling.timeToLive.map { now.earlier(by: $0.milliseconds) } ?? .min
-    let users = recent.withLock { recent in
-      recent.forget(before: oldest)
-      return recent.users
-    }
+    let users = recent.withLock { $0.users(since: oldest) }
     // Readers wait for the locks of the queues: they are held for some users at a time.
     for start in stride(from: 0, to: users.count, by: 512) {
       let some = Array(users[start..<min(users.count, start + 512)])
