@@ -82,6 +82,7 @@ public struct Example: Equatable, Sendable {
       throw .overLimit(field: "labels", value: UInt64(tasks), limit: UInt64(EventSchema.taskLimit))
     }
     var labels: [Label] = []
+    labels.reserveCapacity(tasks)
     for _ in 0..<tasks {
       let raw = try reader.read(UInt8.self)
       guard let label = Label(rawValue: raw) else {

@@ -1,83 +1,131 @@
-// One batch on several threads: each has a run of the examples and gradients of its own, and the sums are taken in the
-// order of the runs, so the same batch gives the same bits in every run with as many threads. The calling thread does the
-// first run itself. A run goes piece by piece through forward, loss and backward, so that what the layers hand to each
-// other is still in the cache. Matrix products stay on the thread that asks for them.
+// Batches on several threads: each has a run of a batch's examples and gradients of its own, and the sums are taken in the
+// order of the runs, so the same batch gives the same bits in every run with as many threads. Two batches may be under way:
+// a thread that is done with its run of one goes on with the next, while the caller reads, groups, scores and pushes others.
+// A run goes piece by piece through forward, loss and backward, so that what the layers hand to each other is still in the
+// cache. Matrix products stay on the thread that asks for them.
 
 internal import Base
 internal import Layers
 
+/// One batch's way through a model: what goes in, and what came out once `ParallelPass` has given it back.
+///
+/// unchecked because: nobody writes to it from `begin` to `finish`, but each thread to its own `PassRun`, of which `ended`
+/// tells.
+final class Pass: @unchecked Sendable {
+  var batch = Batch(exampleCount: 0, features: [])
+  /// Weights of the batch's rows by table.
+  var rows: [[Float]]
+  /// All dense tensors.
+  var dense: [[Float]]
+  /// What is added to the logits before the loss is taken, `[examples × tasks]`, or empty.
+  var shifts: [Float] = []
+  /// What dropout draws from, another one for every batch.
+  var seed: UInt64 = 0
+  /// What the teacher of a user model makes of the batch; nil for none. It is in the gradients only.
+  var lesson: Lesson?
+
+  /// Shape `[examples × tasks]`.
+  var logits: [Float] { runs[0].logits }
+  /// Of `rows`.
+  var rowGradients: [[Float]] { runs[0].rowGradients }
+  /// Of `dense`.
+  var denseGradients: [[Float]] { runs[0].denseGradients }
+  /// Per task.
+  var losses: [Double] { runs[0].losses }
+  /// The mean square of the embeddings' distance to the teacher's, summed over examples.
+  var distance: Double { runs[0].distance }
+
+  fileprivate var runs: [PassRun] = []
+  fileprivate var runsUnderWay = 0
+  fileprivate let ended = Mailbox<PassRun>(bound: .max)
+
+  init(rows: [[Float]], dense: [[Float]]) {
+    self.rows = rows
+    self.dense = dense
+  }
+
+  /// Adds to the first run what the others found, in their order.
+  fileprivate func sumUp(_ count: Int) {
+    let sum = runs[0]
+    for run in runs[1..<count] {
+      sum.distance += run.distance
+      sum.logits += run.logits
+      for task in run.losses.indices { sum.losses[task] += run.losses[task] }
+      for table in rows.indices { add(run.rowGradients[table], to: &sum.rowGradients[table]) }
+      for tensor in dense.indices { add(run.denseGradients[tensor], to: &sum.denseGradients[tensor]) }
+    }
+  }
+}
+
+/// What one thread made of its run of the examples.
+///
+/// unchecked because: it belongs to that thread until it is in the pass's mailbox.
+private final class PassRun: @unchecked Sendable {
+  var logits: [Float] = []
+  var rowGradients: [[Float]] = []
+  var denseGradients: [[Float]] = []
+  var losses: [Double] = []
+  var distance = 0.0
+}
+
 /// Forward, loss and backward of a model on a fixed number of threads.
 final class ParallelPass {
   private let model: any Model
-  private var run: Run
+  /// Computes on the caller's thread when there are no others.
+  private var own: RunComputation
   private let workers: [Worker]
-  /// Of the last batch: the mean square of the embeddings' distance to the teacher's, summed over examples.
-  private(set) var distance = 0.0
+  private var underWay: [Pass] = []
 
   /// - Parameters:
-  ///   - threads: how many in all, the caller's included; 1 starts none.
+  ///   - threads: how many compute; 1 is the caller's own, which `begin` keeps until the batch has ended.
   ///   - stabilization: how strongly lessons pull.
   init(_ model: any Model, threads: Int, stabilization: Stabilization = Stabilization()) {
     self.model = model
-    run = Run(stabilization)
-    workers = (1..<max(1, threads)).map { Worker(model, number: $0, stabilization) }
+    own = RunComputation(stabilization)
+    workers = threads < 2 ? [] : (1...threads).map { Worker(model, number: $0, stabilization) }
   }
 
   deinit { for worker in workers { worker.stop() } }
 
-  /// Fills `logits` (`[examples × tasks]`) and both gradients, whatever they held, and gives the loss of each task.
-  ///
-  /// - Parameters:
-  ///   - shifts: what is added to the logits before the loss is taken, `[examples × tasks]`, or empty.
-  ///   - seed: what dropout draws from, another one for every batch.
-  ///   - lesson: what the teacher of a user model makes of the batch; nil for none. It is in the gradients only.
-  func train(
-    _ batch: Batch, rows: [[Float]], dense: [[Float]], shifts: [Float] = [], seed: UInt64 = 0, lesson: Lesson? = nil,
-    logits: inout [Float], rowGradients: inout [[Float]], denseGradients: inout [[Float]]
-  ) -> [Double] {
-    let cuts = cuts(batch.exampleCount)
-    let order = Order(batch: batch, rows: rows, dense: dense, shifts: shifts, seed: seed, lesson: lesson)
-    let helpers = workers.prefix(cuts.count - 2)
-    for (index, worker) in helpers.enumerated() { worker.begin(order, cuts[index + 1]..<cuts[index + 2]) }
-    run.train(
-      model, order, 0..<cuts[1], logits: &logits, rowGradients: &rowGradients, denseGradients: &denseGradients)
-    var losses = run.losses
-    distance = run.distance
-    for worker in helpers {
-      worker.finish()
-      distance += worker.distance
-      logits += worker.logits
-      for task in losses.indices { losses[task] += worker.losses[task] }
-      for table in rowGradients.indices { add(worker.rowGradients[table], to: &rowGradients[table]) }
-      for tensor in denseGradients.indices { add(worker.denseGradients[tensor], to: &denseGradients[tensor]) }
-    }
-    return losses
+  /// Batches under way.
+  var count: Int { underWay.count }
+
+  /// Whether another batch may begin.
+  var hasRoom: Bool { underWay.count < (workers.isEmpty ? 1 : Self.limit) }
+
+  /// Begins with a batch; requires `hasRoom`.
+  func begin(_ pass: Pass) {
+    precondition(hasRoom, "\(underWay.count) batches are under way")
+    underWay.append(pass)
+    let cuts = cuts(pass.batch.exampleCount)
+    while pass.runs.count < cuts.count - 1 { pass.runs.append(PassRun()) }
+    guard !workers.isEmpty else { return own.train(model, pass, cuts[0]..<cuts[1], into: pass.runs[0]) }
+    pass.runsUnderWay = cuts.count - 1
+    for index in 0..<pass.runsUnderWay { workers[index].begin(pass, pass.runs[index], cuts[index]..<cuts[index + 1]) }
   }
 
-  /// Where the runs of the examples begin and end; few examples are not worth a hand-over.
+  /// Gives the oldest batch back when it has ended; waits for up to `patience`, or until one more thread is done with it.
+  func finish(patience: Duration) -> Pass? {
+    guard let pass = underWay.first else { return nil }
+    if pass.runsUnderWay > 0 { pass.runsUnderWay -= pass.ended.waitAll(timeout: patience).count }
+    guard pass.runsUnderWay == 0 else { return nil }
+    pass.sumUp(cuts(pass.batch.exampleCount).count - 1)
+    return underWay.removeFirst()
+  }
+
+  /// Where the runs of the examples begin and end; few examples are not worth a thread.
   private func cuts(_ examples: Int) -> [Int] {
-    let runs = max(1, min(workers.count + 1, examples / Self.leastRun))
+    let runs = max(1, min(workers.count, examples / Self.leastRun))
     return (0...runs).map { $0 * examples / runs }
   }
 
   private static let leastRun = 64
-}
-
-/// What all threads read of one batch.
-private struct Order: Sendable {
-  let batch: Batch
-  let rows: [[Float]]
-  let dense: [[Float]]
-  let shifts: [Float]
-  let seed: UInt64
-  let lesson: Lesson?
+  /// One that is computed and one that waits for whichever thread is done first.
+  private static let limit = 2
 }
 
 /// What one thread keeps from piece to piece.
-private struct Run {
-  /// Per task, of the examples `train` was given last.
-  private(set) var losses: [Double] = []
-  private(set) var distance = 0.0
+private struct RunComputation {
   private let stabilization: Stabilization
   private var scratch = Scratch()
   private var logits: [Float] = []
@@ -87,58 +135,57 @@ private struct Run {
 
   init(_ stabilization: Stabilization) { self.stabilization = stabilization }
 
-  /// Fills logits and gradients of some of the examples.
-  mutating func train(
-    _ model: any Model, _ order: Order, _ range: Range<Int>, logits: inout [Float], rowGradients: inout [[Float]],
-    denseGradients: inout [[Float]]
-  ) {
+  /// Fills `result`, whatever it held, with what comes of some of the examples.
+  mutating func train(_ model: any Model, _ pass: Pass, _ range: Range<Int>, into result: PassRun) {
     let tasks = model.options.tasks.count
-    losses = [Double](repeating: 0, count: tasks)
-    distance = 0
-    logits.removeAll(keepingCapacity: true)
-    clear(&rowGradients, as: order.rows)
-    clear(&denseGradients, as: order.dense)
+    result.losses = [Double](repeating: 0, count: tasks)
+    result.distance = 0
+    result.logits.removeAll(keepingCapacity: true)
+    clear(&result.rowGradients, as: pass.rows)
+    clear(&result.denseGradients, as: pass.dense)
     for start in stride(from: range.lowerBound, to: range.upperBound, by: Self.piece) {
       let piece = start..<min(start + Self.piece, range.upperBound)
-      let batch = order.batch.slice(piece)
-      scratch.dropoutSeed = Hashing.mix(order.seed &+ UInt64(start))
-      model.forward(batch, rows: order.rows, dense: order.dense, scratch: &scratch, logits: &self.logits)
-      logits += self.logits[..<(piece.count * tasks)]
-      if !order.shifts.isEmpty {
-        for index in 0..<piece.count * tasks { self.logits[index] += order.shifts[start * tasks + index] }
+      let batch = pass.batch.slice(piece)
+      scratch.dropoutSeed = Hashing.mix(pass.seed &+ UInt64(start))
+      model.forward(batch, rows: pass.rows, dense: pass.dense, scratch: &scratch, logits: &logits)
+      result.logits += logits[..<(piece.count * tasks)]
+      if !pass.shifts.isEmpty {
+        for index in 0..<piece.count * tasks { logits[index] += pass.shifts[start * tasks + index] }
       }
-      let losses = Losses.weightedLogLoss(logits: self.logits, batch: batch, gradients: &logitGradients)
-      for task in losses.indices { self.losses[task] += losses[task] }
-      if let userModel = model as? any UserModel, let lesson = order.lesson {
-        follow(lesson.slice(piece, of: order.batch.exampleCount), userModel, batch, shifts: order.shifts, from: start)
+      let losses = Losses.weightedLogLoss(logits: logits, batch: batch, gradients: &logitGradients)
+      for task in losses.indices { result.losses[task] += losses[task] }
+      if let userModel = model as? any UserModel, let lesson = pass.lesson {
+        result.distance += follow(
+          lesson.slice(piece, of: pass.batch.exampleCount), userModel, batch, shifts: pass.shifts, from: start)
         userModel.backward(
-          batch, rows: order.rows, dense: order.dense, logitGradients: logitGradients,
-          embeddingGradients: embeddingGradients, scratch: &scratch, rowGradients: &rowGradients,
-          denseGradients: &denseGradients)
+          batch, rows: pass.rows, dense: pass.dense, logitGradients: logitGradients,
+          embeddingGradients: embeddingGradients, scratch: &scratch, rowGradients: &result.rowGradients,
+          denseGradients: &result.denseGradients)
       } else {
         model.backward(
-          batch, rows: order.rows, dense: order.dense, logitGradients: logitGradients, scratch: &scratch,
-          rowGradients: &rowGradients, denseGradients: &denseGradients)
+          batch, rows: pass.rows, dense: pass.dense, logitGradients: logitGradients, scratch: &scratch,
+          rowGradients: &result.rowGradients, denseGradients: &result.denseGradients)
       }
     }
   }
 
-  /// Lets a piece's gradients lean towards what the teacher makes of it.
+  /// Lets a piece's gradients lean towards what the teacher makes of it; gives the distance between the two.
   private mutating func follow(
     _ piece: Lesson, _ model: any UserModel, _ batch: Batch, shifts: [Float], from start: Int
-  ) {
+  ) -> Double {
     var lesson = piece
     model.embeddings(batch.exampleCount, scratch: &scratch, into: &embeddings)
-    distance += Losses.pull(
+    let distance = Losses.pull(
       embeddings, towards: lesson.embeddings, width: model.options.userModel.width,
       weight: stabilization.regularization, gradients: &embeddingGradients)
-    guard stabilization.distillation > 0 else { return }
+    guard stabilization.distillation > 0 else { return distance }
     if !shifts.isEmpty {
       let tasks = model.options.tasks.count
       for index in lesson.logits.indices { lesson.logits[index] += shifts[start * tasks + index] }
     }
     Losses.distill(
       teacher: lesson.logits, share: stabilization.distillation, batch: batch, gradients: &logitGradients)
+    return distance
   }
 
   private func clear(_ gradients: inout [[Float]], as values: [[Float]]) {
@@ -150,32 +197,29 @@ private struct Run {
   private static let piece = 256
 }
 
-/// A thread that works on its run of each batch.
+/// A thread that computes its run of each batch.
 ///
-/// unchecked because: its fields belong to the worker's thread between `begin` and the end of `finish`, and to the caller's
-/// otherwise; the mailboxes order the two.
+/// unchecked because: `computation` belongs to the thread; the rest is constant from the thread's beginning on.
 private final class Worker: @unchecked Sendable {
-  private(set) var logits: [Float] = []
-  private(set) var rowGradients: [[Float]] = []
-  private(set) var denseGradients: [[Float]] = []
-  var losses: [Double] { state.losses }
-  var distance: Double { state.distance }
+  private struct Order {
+    var pass: Pass
+    var run: PassRun
+    var range: Range<Int>
+  }
+
   private let model: any Model
-  private var state: Run
-  private let orders = Mailbox<(Order, Range<Int>)>(bound: 1)
-  private let done = Mailbox<Bool>(bound: 1)
+  private var computation: RunComputation
+  private let orders = Mailbox<Order>(bound: .max)
   private var thread: OwnedThread?
 
   init(_ model: any Model, number: Int, _ stabilization: Stabilization) {
     self.model = model
-    state = Run(stabilization)
+    computation = RunComputation(stabilization)
     thread = OwnedThread(named: "train-\(number)") { [self] in run() }
   }
 
-  func begin(_ order: Order, _ range: Range<Int>) { _ = orders.offer((order, range)) }
-
-  func finish() {
-    while done.waitAll(timeout: .seconds(1)).isEmpty {}
+  func begin(_ pass: Pass, _ run: PassRun, _ range: Range<Int>) {
+    _ = orders.offer(Order(pass: pass, run: run, range: range))
   }
 
   func stop() {
@@ -186,17 +230,10 @@ private final class Worker: @unchecked Sendable {
 
   private func run() {
     while !orders.isClosed {
-      if perform() { _ = done.offer(true) }
+      for order in orders.waitAll(timeout: .seconds(1)) {
+        computation.train(model, order.pass, order.range, into: order.run)
+        _ = order.pass.ended.offer(order.run)
+      }
     }
-  }
-
-  /// A function of its own, so that the order's arrays are let go of before anybody hears that it is done.
-  private func perform() -> Bool {
-    let received = orders.waitAll(timeout: .seconds(1))
-    for (order, range) in received {
-      state.train(
-        model, order, range, logits: &logits, rowGradients: &rowGradients, denseGradients: &denseGradients)
-    }
-    return !received.isEmpty
   }
 }

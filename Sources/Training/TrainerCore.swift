@@ -60,14 +60,12 @@ public struct TrainerCore: ~Copyable {
   private let featureOfModel: [Int]
   private var partitions: [Partition]
   private var pulling: [TrainingBatch] = []
+  /// In the order of their pulls; without a pass when there is nothing to compute.
+  private var training: [(batch: TrainingBatch, pass: Pass?)] = []
+  private var sparePasses: [Pass] = []
   private var spareAssemblers: [BatchAssembler] = []
   private var spareColumns: [FeatureColumns] = []
   private let pass: ParallelPass
-  private var logits: [Float] = []
-  private var rows: [[Float]]
-  private var rowGradients: [[Float]]
-  private var dense: [[Float]]
-  private var denseGradients: [[Float]]
   private var isSeeking = true
   private var rejected: [RejectedBatch] = []
 
@@ -85,10 +83,6 @@ public struct TrainerCore: ~Copyable {
     client = ShardClient(
       shardCount: options.map.shardCount, chains: options.partitions.map { options.chain($0) }, owner: owner,
       retryAfter: options.retryAfter, check: { _, welcome in options.problem(in: welcome) })
-    rows = Array(repeating: [], count: options.tableIndex.count)
-    rowGradients = rows
-    dense = model.denseTensors.map { [Float](repeating: 0, count: $0.count) }
-    denseGradients = dense
     windows = options.model.tasks.map { _ in WindowedMetrics(capacity: 20_000) }
   }
 
@@ -108,11 +102,10 @@ public struct TrainerCore: ~Copyable {
     return partitions.map { ($0.number, $0.read) }
   }
 
-  /// Whether another record of a partition may be taken now.
+  /// Whether another record of a partition may be taken now: one batch is made ready beside those under way.
   public func wantsRecord(of partition: Int) -> Bool {
-    guard client.isReady, client.failure == nil, pulling.count < 2, !isBackedUp else { return false }
-    guard let state = partitions.first(where: { $0.number == partition }) else { return false }
-    return !(state.forming.map { isFull($0) } ?? false)
+    guard client.isReady, client.failure == nil else { return false }
+    return partitions.firstIndex { $0.number == partition }.map { !isFull($0) } ?? false
   }
 
   /// Says that no record of a partition will follow: its last batch waits for none.
@@ -126,29 +119,22 @@ public struct TrainerCore: ~Copyable {
   /// Whether no further batch may be pulled for: its rows would be older than the staleness bound allows, or the buffer
   /// is full.
   public var isBackedUp: Bool {
-    isBufferFull || client.batchesAhead + pulling.count > options.batchesAhead
+    isBufferFull || client.batchesAhead + batchesUnderWay > options.batchesAhead
   }
 
   /// Takes one record of a partition, in order.
   public mutating func take(_ record: StreamRecord, of partition: Int, now: Int64) {
     guard let index = partitions.firstIndex(where: { $0.number == partition }) else { return }
-    var batch =
-      partitions[index].forming
-      ?? TrainingBatch(
+    if partitions[index].forming == nil {
+      partitions[index].forming = TrainingBatch(
         partition: partition, chain: partitions[index].chain, previousEnd: partitions[index].read, startedAt: now,
         columns: spareColumns.popLast() ?? FeatureColumns(schema: options.schema),
         assembler: spareAssemblers.popLast() ?? makeAssembler())
-    partitions[index].forming = nil
-    do {
-      var reader = record.reader
-      try batch.add(Example(decoding: &reader), at: record.position, schema: options.schema)
-    } catch {
-      counters.undecodable += 1
     }
-    batch.recordCount += 1
-    batch.end = record.position
+    if partitions[index].forming?.take(record, schema: options.schema) == false { counters.undecodable += 1 }
     partitions[index].read = record.position
-    partitions[index].forming = batch
+    // While others are under way there is time for it.
+    if isFull(index) { partitions[index].forming?.group(by: options.map, tableIndex: options.tableIndex) }
   }
 
   private func makeAssembler() -> BatchAssembler {
@@ -159,13 +145,12 @@ public struct TrainerCore: ~Copyable {
     return BatchAssembler(tableOfFeature: tableOfFeature, tableCount: options.tableIndex.count)
   }
 
-  private func isFull(_ batch: TrainingBatch) -> Bool {
-    batch.recordCount >= options.batchSize || isBoundary(batch)
-  }
-
-  /// A batch ends wherever some shard stood at the claim, so that every example reaches every shard exactly once.
-  private func isBoundary(_ batch: TrainingBatch) -> Bool {
-    partitions.first { $0.number == batch.partition }?.boundaries.contains(batch.end) ?? false
+  /// Whether a partition's next batch takes no more records.
+  ///
+  /// One ends wherever some shard stood at the claim, so that every example reaches every shard exactly once.
+  private func isFull(_ index: Int) -> Bool {
+    guard let count = partitions[index].forming?.recordCount else { return false }
+    return count >= options.batchSize || partitions[index].boundaries.contains(partitions[index].read)
   }
 
   // MARK: Pipeline
@@ -177,25 +162,35 @@ public struct TrainerCore: ~Copyable {
   /// - Returns: whether anything was done.
   public mutating func work(now: Int64, isDry: Bool, scores: inout ScoreLog) throws -> Bool {
     var didWork = false
-    for index in partitions.indices where pulling.count < 2 && !isBackedUp {
+    for index in partitions.indices where batchesUnderWay < 2 && !isBackedUp {
       guard let batch = partitions[index].forming else { continue }
       let isDue = partitions[index].hasEnded || now - batch.startedAt >= options.flushAfter.nanoseconds
-      guard isFull(batch) || isDue else { continue }
+      guard isFull(index) || isDue else { continue }
       partitions[index].forming = nil
       pulling.append(sendPull(of: batch, now: now))
       didWork = true
     }
-    // A pull leaves before the arithmetic that its answer is on its way beside: the caller sends it, and comes back.
-    guard !didWork, let first = pulling.first, pulling.count == 2 || isDry || isBackedUp,
-      let replies = client.takePull(first.ticket)
-    else { return didWork }
-    let batch = pulling.removeFirst()
-    try train(on: batch, replies: replies, now: now, scores: &scores)
+    // A pull leaves before the arithmetic that its answer is on its way beside: the caller sends it, and comes back. And a
+    // push leaves after it, however soon the arithmetic has ended.
+    guard !didWork, batchesUnderWay == 2 || isDry || isBackedUp else { return didWork }
+    if let first = pulling.first, pass.hasRoom, let replies = client.takePull(first.ticket) {
+      begin(pulling.removeFirst(), replies)
+      didWork = true
+    }
+    guard let first = training.first else { return didWork }
+    if first.pass != nil, pass.finish(patience: didWork ? .zero : Self.patience) == nil { return true }
+    try end(training.removeFirst(), now: now, scores: &scores)
     return true
   }
 
+  /// How long the arithmetic is waited for before messages are looked after again.
+  private static let patience = Duration.milliseconds(2)
+
+  /// Batches that are pulled for and not pushed yet.
+  private var batchesUnderWay: Int { pulling.count + training.count }
+
   /// Whether nothing is on its way: all records taken are pushed.
-  public var isIdle: Bool { pulling.isEmpty && partitions.allSatisfy { $0.forming == nil } }
+  public var isIdle: Bool { batchesUnderWay == 0 && partitions.allSatisfy { $0.forming == nil } }
 
   /// The position read up to in a partition.
   public func readPosition(of partition: Int) -> Position {
@@ -209,7 +204,7 @@ public struct TrainerCore: ~Copyable {
 
   private mutating func sendPull(of forming: TrainingBatch, now: Int64) -> TrainingBatch {
     var batch = forming
-    batch.group(by: options.map, tableIndex: options.tableIndex)
+    if batch.parts.isEmpty { batch.group(by: options.map, tableIndex: options.tableIndex) }
     let (mapNumber, eventTime, numbers) = (options.map.number, batch.eventTime, options.numbers)
     let hasTensors = options.map.tensorOwners(of: options)
     batch.ticket = client.pull(now: now) { ticket, shard in
@@ -222,39 +217,59 @@ public struct TrainerCore: ~Copyable {
     return batch
   }
 
-  private mutating func train(
-    on batch: TrainingBatch, replies: [PullReply?], now: Int64, scores: inout ScoreLog
-  ) throws {
-    gather(batch, replies)
-    var isRejected = batch.examples.isEmpty
-    if !isRejected {
-      let input = batch.modelBatch(options, taskOfModel: taskOfModel, featureOfModel: featureOfModel)
-      let lesson = lesson(on: batch)
-      let losses = pass.train(
-        input, rows: rows, dense: dense, shifts: shifts(of: batch), seed: batch.seed, lesson: lesson, logits: &logits,
-        rowGradients: &rowGradients, denseGradients: &denseGradients)
-      score(batch, &scores)
+  /// Begins with the arithmetic of a batch whose rows have come.
+  private mutating func begin(_ batch: TrainingBatch, _ replies: [PullReply?]) {
+    guard !batch.examples.isEmpty else { return training.append((batch, nil)) }
+    let pass = sparePasses.popLast() ?? makePass()
+    gather(batch, replies, into: pass)
+    pass.batch = batch.modelBatch(options, taskOfModel: taskOfModel, featureOfModel: featureOfModel)
+    pass.shifts = shifts(of: batch)
+    pass.seed = batch.seed
+    pass.lesson = lesson(on: batch)
+    training.append((batch, pass))
+    self.pass.begin(pass)
+  }
+
+  private func makePass() -> Pass {
+    Pass(
+      rows: Array(repeating: [], count: options.tableIndex.count),
+      dense: model.denseTensors.map { [Float](repeating: 0, count: $0.count) })
+  }
+
+  /// Scores and pushes a batch whose arithmetic has ended.
+  private mutating func end(_ trained: (batch: TrainingBatch, pass: Pass?), now: Int64, scores: inout ScoreLog) throws {
+    let batch = trained.batch
+    if let pass = trained.pass {
+      score(batch, logits: pass.logits, &scores)
       try scores.flush()
-      let numbers = NonFinite(options: options, batch: batch)
-      var cause = numbers.inForward(input, rows: rows, dense: dense, logits: logits)
-      if cause == nil {
-        for (task, loss) in losses.enumerated() where loss.isFinite {
-          counters.loss += loss
-          counters.lossCount += Double(
-            stride(from: task, to: input.weights.count, by: taskOfModel.count).count { input.weights[$0] > 0 })
-        }
-        cause = numbers.inBackward(rows: rowGradients, dense: denseGradients)
-      }
-      if cause == nil, let lesson { counters.note(lesson, distance: pass.distance, examples: batch.examples.count) }
+      let cause = problem(batch, pass)
       if let cause {
-        isRejected = true
         reject(batch, cause)
+      } else if let lesson = pass.lesson {
+        counters.note(lesson, distance: pass.distance, examples: batch.examples.count)
       }
+      push(batch, cause == nil ? pass : nil, now: now)
+      sparePasses.append(pass)
+    } else {
+      push(batch, nil, now: now)
     }
-    push(batch, isRejected: isRejected, now: now)
     counters.batches += 1
     counters.examples += UInt64(batch.recordCount)
     recycle(batch)
+  }
+
+  /// What is not finite; counts the losses of what was predicted.
+  private mutating func problem(_ batch: TrainingBatch, _ pass: Pass) -> String? {
+    let numbers = NonFinite(options: options, batch: batch)
+    if let cause = numbers.inForward(pass.batch, rows: pass.rows, dense: pass.dense, logits: pass.logits) {
+      return cause
+    }
+    for (task, loss) in pass.losses.enumerated() where loss.isFinite {
+      counters.loss += loss
+      counters.lossCount += Double(
+        stride(from: task, to: pass.batch.weights.count, by: taskOfModel.count).count { pass.batch.weights[$0] > 0 })
+    }
+    return numbers.inBackward(rows: pass.rowGradients, dense: pass.denseGradients)
   }
 
   /// What the teacher makes of a batch; nil when none is wanted, or none can be had.
@@ -297,27 +312,27 @@ public struct TrainerCore: ~Copyable {
   }
 
   /// Puts the replies' rows in the order of the batch's unique ids.
-  private mutating func gather(_ batch: TrainingBatch, _ replies: [PullReply?]) {
+  private func gather(_ batch: TrainingBatch, _ replies: [PullReply?], into pass: Pass) {
     for (table, clusterTable) in options.tableIndex.enumerated() {
       let count = batch.assembler.uniqueIds[table].count * options.tables[clusterTable].weightCount
-      resize(&rows[table], to: count)
+      resize(&pass.rows[table], to: count)
     }
     for (shard, reply) in replies.enumerated() {
       guard let reply else { continue }
       var section = 0
       for (table, part) in batch.parts[shard].enumerated() where !part.ids.isEmpty {
         let width = options.tables[part.table].weightCount
-        scatter(reply.rows[section], to: part.places, width: width, in: &rows[table])
+        scatter(reply.rows[section], to: part.places, width: width, in: &pass.rows[table])
         section += 1
       }
       for tensor in reply.tensors {
         guard let own = options.tensorIndex.firstIndex(of: tensor.tensor) else { continue }
-        dense[own] = tensor.values.array
+        pass.dense[own] = tensor.values.array
       }
     }
   }
 
-  private mutating func score(_ batch: TrainingBatch, _ log: inout ScoreLog) {
+  private mutating func score(_ batch: TrainingBatch, logits: [Float], _ log: inout ScoreLog) {
     let tasks = taskOfModel.count
     let last = log.lastPosition[UInt32(batch.partition)] ?? .start
     var record = ScoreRecord(partition: UInt32(batch.partition), position: .start, time: 0, ordinal: 0, tasks: [])
@@ -341,17 +356,17 @@ public struct TrainerCore: ~Copyable {
     }
   }
 
-  /// Sends every shard exactly one push, empty if need be.
-  private mutating func push(_ batch: TrainingBatch, isRejected: Bool, now: Int64) {
+  /// Sends every shard exactly one push, with what came out of a pass or nothing.
+  private mutating func push(_ batch: TrainingBatch, _ pass: Pass?, now: Int64) {
     let stamp = Stamp(
       chain: batch.chain, ownership: client.ownership, previousEnd: batch.previousEnd, end: batch.end,
       exampleCount: batch.recordCount, eventTime: batch.eventTime, watermark: batch.watermark)
     let options = options
-    let (rowGradients, denseGradients) = (rowGradients, denseGradients)
+    let (rowGradients, denseGradients) = (pass?.rowGradients ?? [], pass?.denseGradients ?? [])
     client.push(chain: batch.chain, end: batch.end, now: now) { request, shard in
-      let parts = isRejected ? [] : batch.parts[shard].enumerated().filter { !$0.element.ids.isEmpty }
+      let parts = pass == nil ? [] : batch.parts[shard].enumerated().filter { !$0.element.ids.isEmpty }
       let tensors =
-        isRejected ? [] : options.tensorIndex.indices.filter { options.tensors[options.tensorIndex[$0]].shard == shard }
+        pass == nil ? [] : options.tensorIndex.indices.filter { options.tensors[options.tensorIndex[$0]].shard == shard }
       var writer = ByteWriter(capacity: 1 << 16)
       PushRequest.begin(
         request: request, stamp: stamp, mapNumber: options.map.number, sections: parts.count, tensors: tensors.count,

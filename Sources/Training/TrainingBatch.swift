@@ -49,7 +49,20 @@ struct TrainingBatch {
     self.assembler = assembler
   }
 
-  mutating func add(_ example: Example, at position: Position, schema: EventSchema) throws(DecodeError) {
+  /// Takes one record; false when it holds no example of this schema, which counts as a record all the same.
+  mutating func take(_ record: StreamRecord, schema: EventSchema) -> Bool {
+    recordCount += 1
+    end = record.position
+    do {
+      var reader = record.reader
+      try add(Example(decoding: &reader), at: record.position, schema: schema)
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  private mutating func add(_ example: Example, at position: Position, schema: EventSchema) throws(DecodeError) {
     guard example.labels.count == schema.tasks.count else {
       throw .invalid(
         field: "labels", value: "\(example.labels.count)", expected: "\(schema.tasks.count), one per task")
@@ -68,7 +81,7 @@ struct TrainingBatch {
     }
   }
 
-  /// Finds the unique ids and who owns them.
+  /// Finds the unique ids and who owns them: `parts`.
   mutating func group(by map: ClusterMap, tableIndex: [Int]) {
     assembler.assemble(columns)
     parts = (0..<map.shardCount).map { _ in tableIndex.map { Part(table: $0) } }
