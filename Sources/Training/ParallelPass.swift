@@ -21,7 +21,7 @@ final class Pass: @unchecked Sendable {
   var shifts: [Float] = []
   /// What dropout draws from, another one for every batch.
   var seed: UInt64 = 0
-  /// What the teacher of a user model makes of the batch; nil for none. It is in the gradients only.
+  /// What the teacher of a user model makes of the batch, which is in the gradients only; nil for none.
   var lesson: Lesson?
 
   /// Shape `[examples × tasks]`.

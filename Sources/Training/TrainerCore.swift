@@ -205,15 +205,8 @@ public struct TrainerCore: ~Copyable {
   private mutating func sendPull(of forming: TrainingBatch, now: Int64) -> TrainingBatch {
     var batch = forming
     if batch.parts.isEmpty { batch.group(by: options.map, tableIndex: options.tableIndex) }
-    let (mapNumber, eventTime, numbers) = (options.map.number, batch.eventTime, options.numbers)
-    let hasTensors = options.map.tensorOwners(of: options)
-    batch.ticket = client.pull(now: now) { ticket, shard in
-      let parts = batch.parts[shard].filter { !$0.ids.isEmpty }
-      guard !parts.isEmpty || hasTensors.contains(shard) else { return nil }
-      return PullRequest.encoded(
-        request: ticket, mapNumber: mapNumber, eventTime: eventTime, wantsDense: hasTensors.contains(shard),
-        numbers: numbers, sections: parts.map { ($0.table, $0.ids, $0.sightings) })
-    }
+    let options = options
+    batch.ticket = client.pull(now: now) { batch.pull($0, from: $1, options) }
     return batch
   }
 
@@ -221,7 +214,7 @@ public struct TrainerCore: ~Copyable {
   private mutating func begin(_ batch: TrainingBatch, _ replies: [PullReply?]) {
     guard !batch.examples.isEmpty else { return training.append((batch, nil)) }
     let pass = sparePasses.popLast() ?? makePass()
-    gather(batch, replies, into: pass)
+    batch.gather(replies, options, into: pass)
     pass.batch = batch.modelBatch(options, taskOfModel: taskOfModel, featureOfModel: featureOfModel)
     pass.shifts = shifts(of: batch)
     pass.seed = batch.seed
@@ -311,45 +304,26 @@ public struct TrainerCore: ~Copyable {
     return shifts
   }
 
-  /// Puts the replies' rows in the order of the batch's unique ids.
-  private func gather(_ batch: TrainingBatch, _ replies: [PullReply?], into pass: Pass) {
-    for (table, clusterTable) in options.tableIndex.enumerated() {
-      let count = batch.assembler.uniqueIds[table].count * options.tables[clusterTable].weightCount
-      resize(&pass.rows[table], to: count)
-    }
-    for (shard, reply) in replies.enumerated() {
-      guard let reply else { continue }
-      var section = 0
-      for (table, part) in batch.parts[shard].enumerated() where !part.ids.isEmpty {
-        let width = options.tables[part.table].weightCount
-        scatter(reply.rows[section], to: part.places, width: width, in: &pass.rows[table])
-        section += 1
-      }
-      for tensor in reply.tensors {
-        guard let own = options.tensorIndex.firstIndex(of: tensor.tensor) else { continue }
-        pass.dense[own] = tensor.values.array
-      }
-    }
-  }
-
   private mutating func score(_ batch: TrainingBatch, logits: [Float], _ log: inout ScoreLog) {
     let tasks = taskOfModel.count
     let last = log.lastPosition[UInt32(batch.partition)] ?? .start
     var record = ScoreRecord(partition: UInt32(batch.partition), position: .start, time: 0, ordinal: 0, tasks: [])
-    for (index, example) in batch.examples.enumerated() where batch.positions[index] > last {
-      (record.position, record.time, record.ordinal) = (batch.positions[index], example.time, example.ordinal.low)
+    for index in batch.examples.indices where batch.positions[index] > last {
+      (record.position, record.time) = (batch.positions[index], batch.examples[index].time)
+      record.ordinal = batch.examples[index].ordinal.low
       record.tasks.removeAll(keepingCapacity: true)
       for (task, schemaIndex) in taskOfModel.enumerated() {
-        let rate = example.rates[schemaIndex]
+        let rate = batch.examples[index].rates[schemaIndex]
         var logit = logits[index * tasks + task]
         if options.correction == .serving, rate < 1 { logit += logOf(rate) }
         let probability = Losses.sigmoid(logit)
-        let label = example.labels[schemaIndex]
+        let label = batch.examples[index].labels[schemaIndex]
         let value: Float = label == .masked ? .nan : (label == .positive ? 1 : 0)
         record.tasks.append(
           ScoreRecord.Task(
             label: value, prequential: probability,
-            served: schemaIndex < example.predictions.count ? example.predictions[schemaIndex] : .nan, rate: rate))
+            served: schemaIndex < batch.examples[index].predictions.count
+              ? batch.examples[index].predictions[schemaIndex] : .nan, rate: rate))
         if label != .masked { windows[task].record(prediction: probability, label: value) }
       }
       log.append(record)
@@ -358,33 +332,8 @@ public struct TrainerCore: ~Copyable {
 
   /// Sends every shard exactly one push, with what came out of a pass or nothing.
   private mutating func push(_ batch: TrainingBatch, _ pass: Pass?, now: Int64) {
-    let stamp = Stamp(
-      chain: batch.chain, ownership: client.ownership, previousEnd: batch.previousEnd, end: batch.end,
-      exampleCount: batch.recordCount, eventTime: batch.eventTime, watermark: batch.watermark)
-    let options = options
-    let (rowGradients, denseGradients) = (pass?.rowGradients ?? [], pass?.denseGradients ?? [])
-    client.push(chain: batch.chain, end: batch.end, now: now) { request, shard in
-      let parts = pass == nil ? [] : batch.parts[shard].enumerated().filter { !$0.element.ids.isEmpty }
-      let tensors =
-        pass == nil ? [] : options.tensorIndex.indices.filter { options.tensors[options.tensorIndex[$0]].shard == shard }
-      var writer = ByteWriter(capacity: 1 << 16)
-      PushRequest.begin(
-        request: request, stamp: stamp, mapNumber: options.map.number, sections: parts.count, tensors: tensors.count,
-        arrivals: batch.arrivals, numbers: options.numbers, into: &writer)
-      for (table, part) in parts {
-        let width = options.tables[part.table].weightCount
-        PushRequest.beginSection(
-          table: part.table, ids: part.ids, sightings: part.sightings, floats: part.ids.count * width, into: &writer)
-        writer.append(numbers: options.numbers, count: part.ids.count * width) { target in
-          collect(part.places, width: width, of: rowGradients[table], into: &target)
-        }
-      }
-      for tensor in tensors {
-        PushRequest.append(
-          tensor: options.tensorIndex[tensor], gradients: denseGradients[tensor], into: &writer)
-      }
-      return writer.finish()
-    }
+    let (options, stamp) = (options, batch.stamp(client.ownership))
+    client.push(chain: batch.chain, end: batch.end, now: now) { batch.push($0, to: $1, stamp, pass, options) }
   }
 
   private mutating func recycle(_ batch: TrainingBatch) {
@@ -392,12 +341,5 @@ public struct TrainerCore: ~Copyable {
     columns.clear()
     spareColumns.append(columns)
     spareAssemblers.append(batch.assembler)
-  }
-}
-
-extension ClusterMap {
-  /// The shards that hold a dense tensor of the trainer's model.
-  func tensorOwners(of options: TrainerOptions) -> Set<Int> {
-    Set(options.tensorIndex.map { options.tensors[$0].shard })
   }
 }

@@ -9,9 +9,11 @@ import Testing
 @Suite("Parallel pass") struct ParallelPassTests {
   /// What a pass over the batch gives.
   private struct Outcome: Equatable {
-    var logits: [Float] = []
-    var rows: [[Float]] = []
-    var dense: [[Float]] = []
+    var logits: [Float]
+    var rows: [[Float]]
+    var dense: [[Float]]
+
+    init(_ pass: Pass) { (logits, rows, dense) = (pass.logits, pass.rowGradients, pass.denseGradients) }
   }
 
   private let examples = 257
@@ -54,16 +56,19 @@ import Testing
       weights: (0..<examples * 2).map { _ in Float(random.next() % 3) })
   }
 
-  /// Three batches one after the other, so that memory of the one before is there to be mistaken for this one's.
+  private func pass(_ batch: Batch) -> Pass {
+    let pass = Pass(rows: rows, dense: dense)
+    pass.batch = batch
+    return pass
+  }
+
+  /// Batches one after the other, so that memory of the one before is there to be mistaken for this one's.
   private func outcomes(threads: Int) -> [Outcome] {
-    let pass = ParallelPass(model, threads: threads)
-    return (1...3 as ClosedRange<UInt64>).map { seed in
-      let batch = batch(seed: seed)
-      var outcome = Outcome()
-      _ = pass.train(
-        batch, rows: rows, dense: dense, logits: &outcome.logits, rowGradients: &outcome.rows,
-        denseGradients: &outcome.dense)
-      return outcome
+    let threads = ParallelPass(model, threads: threads)
+    let pass = Pass(rows: rows, dense: dense)
+    return (1...5 as ClosedRange<UInt64>).map { seed in
+      pass.batch = batch(seed: seed)
+      return Outcome(threads.train(pass))
     }
   }
 
@@ -82,10 +87,29 @@ import Testing
     #expect(outcomes(threads: 3) == outcomes(threads: 3))
   }
 
+  @Test(arguments: [1, 3])
+  func `batches under way beside each other come back in their order with what each gives alone`(threads: Int) {
+    let passes = ParallelPass(model, threads: threads)
+    var (spare, waiting, found): ([Pass], [UInt64], [Outcome]) = ([], Array(1...5), [])
+    while found.count < 5 {
+      while passes.hasRoom, !waiting.isEmpty {
+        let pass = spare.popLast() ?? Pass(rows: rows, dense: dense)
+        pass.batch = batch(seed: waiting.removeFirst())
+        passes.begin(pass)
+      }
+      #expect(passes.count == (threads == 1 ? 1 : min(2, 5 - found.count)))
+      guard let pass = passes.finish(patience: .seconds(1)) else { continue }
+      found.append(Outcome(pass))
+      spare.append(pass)
+    }
+    #expect(passes.finish(patience: .zero) == nil)
+    #expect(found == outcomes(threads: threads))
+  }
+
   @Test func `dropout is drawn anew for every batch and piece, and alike from the same seed`() throws {
     var options = model.options
     options.dropout = 0.5
-    let pass = ParallelPass(try makeModel(options), threads: 1)
+    let threads = ParallelPass(try makeModel(options), threads: 1)
     // One example again and again: without dropout its logits are the same everywhere.
     var batch = batch(seed: 6)
     for index in batch.features.indices {
@@ -95,11 +119,9 @@ import Testing
     }
     batch.dense = (0..<examples * 3).map { batch.dense[$0 % 3] }
     func logits(seed: UInt64) -> [Float] {
-      var outcome = Outcome()
-      _ = pass.train(
-        batch, rows: rows, dense: dense, seed: seed, logits: &outcome.logits, rowGradients: &outcome.rows,
-        denseGradients: &outcome.dense)
-      return outcome.logits
+      let pass = pass(batch)
+      pass.seed = seed
+      return threads.train(pass).logits
     }
     let first = logits(seed: 1)
     #expect(first == logits(seed: 1))
@@ -116,11 +138,10 @@ import Testing
     var random = SeededRandom(seed: 5)
     let shifts = (0..<examples * 2).map { _ in Float(random.uniform()) }
     func trained(_ shifts: [Float]) -> (Outcome, [Double]) {
-      var outcome = Outcome()
-      let losses = ParallelPass(model, threads: threads).train(
-        batch, rows: rows, dense: dense, shifts: shifts, logits: &outcome.logits, rowGradients: &outcome.rows,
-        denseGradients: &outcome.dense)
-      return (outcome, losses)
+      let pass = pass(batch)
+      pass.shifts = shifts
+      _ = ParallelPass(model, threads: threads).train(pass)
+      return (Outcome(pass), pass.losses)
     }
     let (plain, _) = trained([])
     let (shifted, losses) = trained(shifts)
@@ -133,6 +154,16 @@ import Testing
       let sum = stride(from: task, to: gradients.count, by: 2).reduce(0) { $0 + Double(gradients[$1]) }
       #expect(abs(Double(shifted.dense[bias][task]) - sum) <= 1e-4 * max(1, abs(sum)))
       #expect(abs(shifted.dense[bias][task] - plain.dense[bias][task]) > 1)
+    }
+  }
+}
+
+extension ParallelPass {
+  /// Begins with a batch and waits until it has ended.
+  func train(_ pass: Pass) -> Pass {
+    begin(pass)
+    while true {
+      if let ended = finish(patience: .seconds(1)) { return ended }
     }
   }
 }

@@ -107,12 +107,12 @@ private final class Parrot: Teacher {
     var stabilization = Stabilization()
     (stabilization.regularization, stabilization.distillation) = (2, 0.5)
     func gradients(threads: Int, _ lesson: Lesson?) -> (all: [Float], distance: Double) {
-      let pass = ParallelPass(model, threads: threads, stabilization: stabilization)
-      var (logits, rowGradients, denseGradients): ([Float], [[Float]], [[Float]]) = ([], [], [])
-      _ = pass.train(
-        batch, rows: rows, dense: dense, shifts: (0..<examples).map { Float($0 % 5) / 10 }, lesson: lesson,
-        logits: &logits, rowGradients: &rowGradients, denseGradients: &denseGradients)
-      return (Array((rowGradients + denseGradients).joined()), pass.distance)
+      let pass = Pass(rows: rows, dense: dense)
+      pass.batch = batch
+      pass.shifts = (0..<examples).map { Float($0 % 5) / 10 }
+      pass.lesson = lesson
+      _ = ParallelPass(model, threads: threads, stabilization: stabilization).train(pass)
+      return (Array((pass.rowGradients + pass.denseGradients).joined()), pass.distance)
     }
     let (one, three, without) = (
       gradients(threads: 1, lesson), gradients(threads: 3, lesson), gradients(threads: 1, nil)

@@ -17,6 +17,8 @@ final class Pair {
   var trainer: TrainerCore
   var scores: ScoreLog
   var pushes: [(from: Position, to: Position)] = []
+  /// Pulls and pushes in the order they left in.
+  private(set) var left: [Opcode] = []
   /// Examples whose dense number is not finite.
   var poisoned: Set<Int> = []
   let schema: EventSchema
@@ -25,7 +27,7 @@ final class Pair {
   private var peerActions: [ShardAction] = []
 
   init(
-    batchSize: Int, numbers: NumberType = .float32, hasNumber: Bool = false,
+    batchSize: Int, threads: Int = 1, numbers: NumberType = .float32, hasNumber: Bool = false,
     schedule: LearningRateSchedule = LearningRateSchedule(), stabilization: Stabilization = Stabilization(),
     shard old: consuming ShardCore? = nil, adjust: (inout ModelOptions) -> Void = { _ in }
   ) throws {
@@ -63,6 +65,7 @@ final class Pair {
       tensors: tensors.map { TensorShape(name: $0.tensor.name, count: $0.tensor.count, shard: 0) }, tableIndex: [0, 1],
       tensorIndex: Array(tensors.indices))
     options.batchSize = batchSize
+    options.threads = threads
     options.numbers = numbers
     options.stabilization = stabilization
     trainer = try TrainerCore(options, owner: 3)
@@ -78,7 +81,9 @@ final class Pair {
     trainer.client.tick(now: now)
     for (_, message) in trainer.client.takeOutgoing() {
       var reader = ByteReader(message)
-      if try MessageHeader(decoding: &reader).opcode == .push {
+      let opcode = try MessageHeader(decoding: &reader).opcode
+      if opcode == .pull || opcode == .push { left.append(opcode) }
+      if opcode == .push {
         let stamp = try PushRequest(decoding: &reader).stamp
         pushes.append((stamp.previousEnd, stamp.end))
       }
@@ -141,16 +146,29 @@ final class Pair {
 }
 
 @Suite("Trainer") struct TrainerCoreTests {
-  @Test func `the same data twice gives the same bits`() throws {
-    func run() throws -> DigestReply {
-      let pair = try Pair(batchSize: 16)
-      try pair.claim()
-      try pair.train(0..<300)
-      return pair.shard.digest(halfPrecision: false)
-    }
-    let (first, second) = (try run(), try run())
+  private func trained(batchSize: Int, threads: Int, examples: Int) throws -> (DigestReply, left: [Opcode]) {
+    let pair = try Pair(batchSize: batchSize, threads: threads)
+    try pair.claim()
+    try pair.train(0..<examples)
+    return (pair.shard.digest(halfPrecision: false), pair.left)
+  }
+
+  @Test(arguments: [1, 3])
+  func `the same data twice gives the same bits`(threads: Int) throws {
+    let (first, _) = try trained(batchSize: 200, threads: threads, examples: 2000)
+    let (second, _) = try trained(batchSize: 200, threads: threads, examples: 2000)
     #expect(first == second)
     #expect(first.tables["item"]?.count == 50)
+  }
+
+  @Test func `pulls and pushes leave in the same order however many threads compute`() throws {
+    // So few examples are one thread's, whose sums are the same.
+    let (one, inTurns) = try trained(batchSize: 16, threads: 1, examples: 320)
+    let (many, left) = try trained(batchSize: 16, threads: 3, examples: 320)
+    #expect(one == many)
+    #expect(left == inTurns)
+    let middle = Array(repeating: [Opcode.push, .pull], count: 18).joined()
+    #expect(left == [.pull, .pull] + middle + [.push, .push])
   }
 
   @Test func `the next batch's pull leaves before this batch's arithmetic`() throws {
