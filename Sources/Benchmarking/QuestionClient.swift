@@ -6,6 +6,8 @@ internal import Wire
 
 /// Asks one kind of question, a number of them under way.
 final class QuestionClient {
+  /// Ends when nobody has it any more.
+  private let process: BenchProcess
   private let socket: Socket
   private let inFlight: Int
   private let ask: (UInt64) -> Blob
@@ -25,19 +27,25 @@ final class QuestionClient {
     _ process: BenchProcess, context: LinkContext, inFlight: Int, ask: @escaping (UInt64) -> Blob,
     check: @escaping (inout ByteReader) throws -> Void
   ) throws {
+    self.process = process
     self.inFlight = inFlight
     self.ask = ask
     self.check = check
+    // An echo answers at once, and always as if to the first question.
+    if process.service != .echo { try Self.wait(for: process, context, ask) }
+    socket = try Socket(.dealer, context: context)
+    try socket.connect(process.endpoint)
+  }
+
+  private static func wait(for process: BenchProcess, _ context: LinkContext, _ ask: (UInt64) -> Blob) throws {
     var asker = try Asker(endpoint: process.endpoint, context: context)
     while true {
       guard process.isRunning else { throw BenchmarkError(description: "the server '\(process.service)' has ended") }
       do {
         _ = try asker.ask(timeout: .seconds(1), ask)
-        break
+        return
       } catch is AskError {} catch let error as ErrorReply where error.code == .busy {}
     }
-    socket = try Socket(.dealer, context: context)
-    try socket.connect(process.endpoint)
   }
 
   /// Asks for some seconds; at a rate of requests per second latency counts from when a request was due.

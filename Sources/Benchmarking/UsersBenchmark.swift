@@ -50,6 +50,7 @@ public struct UsersBenchmark {
   private var server: PullPushSettings {
     var server = PullPushSettings()
     (server.ids, server.dimension, server.seed) = (settings.users, settings.embeddings * 96, settings.seed)
+    server.batch = settings.batch
     return server
   }
 
@@ -71,6 +72,7 @@ public struct UsersBenchmark {
     let slow = try BenchProcess(server, .slowUsers, executable: executable)
     progress("two platforms with \(settings.users) users, one of them with a slow compute centre")
     let (client, other) = (try usersClient(busy), try usersClient(slow))
+    let echo = try echoClient(BenchProcess(server, .echo, executable: executable))
     let readers = (try usersClient(busy, for: 1), try usersClient(busy, for: BenchUsers.models.count))
     _ = try client.run(seconds: settings.seconds / 4)
     for run in 1...settings.runs {
@@ -85,6 +87,9 @@ public struct UsersBenchmark {
       series.add("messages.halfLoad.p99Microseconds", half.run.microseconds(0.99), "µs")
       let slowed = try settled(other, rate: full.perSecond / 2)
       series.add("messages.slowCompute.p99Microseconds", slowed.run.microseconds(0.99), "µs")
+      // What this machine makes of the same bytes at the same rate.
+      let echoed = try settled(echo, rate: full.perSecond / 2)
+      series.add("messages.echo.p99Microseconds", echoed.run.microseconds(0.99), "µs")
       let one = try costs(of: readers.0, at: busy)
       let hundred = try costs(of: readers.1, at: busy)
       series.add("messages.oneModel.embeddingsPerCoreSecond", 1 / one, "embeddings/s")
@@ -120,6 +125,17 @@ public struct UsersBenchmark {
       guard reply.origins.count == settings.batch, reply.origins[0].source > 0 else {
         throw BenchmarkError(description: "a user was not found")
       }
+    }
+  }
+
+  /// Of a server that answers with as many bytes as users' embeddings have, and looks nothing up.
+  private func echoClient(_ process: BenchProcess) throws -> QuestionClient {
+    let ids = (0..<UInt64(settings.batch)).map { $0 }
+    return try QuestionClient(process, context: context, inFlight: settings.inFlight) { request in
+      PullRequest.encoded(
+        request: request, mapNumber: 1, eventTime: 0, wantsDense: false,
+        sections: [(0, ids, Array(repeating: 0, count: ids.count))])
+    } check: { _ in
     }
   }
 
