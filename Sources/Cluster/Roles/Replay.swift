@@ -246,11 +246,13 @@ final class ReplaySession {
     for limit: Duration, _ failure: String, _ reason: () throws -> String?
   ) throws {
     let deadline = Clocks.monotonic() + limit.nanoseconds
-    var last = ""
+    var (last, nextPost) = ("", Int64.min)
     while let problem = try reason() {
       if isCancelled() { throw StateError("the replay was interrupted") }
-      if problem != last {
+      // Said again, though nothing has changed: who is silent is taken for stuck.
+      if problem != last || Clocks.monotonic() >= nextPost {
         last = problem
+        nextPost = Clocks.monotonic() + 1_000_000_000
         board.post(RoleStatus(RoleInstance(.player), state: .waiting, message: problem))
       }
       guard Clocks.monotonic() < deadline else {
