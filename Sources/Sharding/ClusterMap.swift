@@ -34,23 +34,35 @@ public struct ClusterMap: Equatable, Sendable {
   ///
   /// Every client groups its requests with this.
   public func places(of ids: [UInt64]) -> [[Int32]] {
-    let buckets = ids.map { UInt16(Self.bucket(of: $0)) }
-    // A counting sort: stable, so equal batches make equal requests.
-    var next = [Int32](repeating: 0, count: Self.bucketCount + 1)
-    for bucket in buckets { next[Int(bucket) + 1] += 1 }
-    for bucket in 0..<Self.bucketCount { next[bucket + 1] += next[bucket] }
-    var counts = [Int](repeating: 0, count: shardCount)
-    for bucket in buckets { counts[owner(of: Int(bucket))] += 1 }
-    var sorted = [Int32](repeating: 0, count: ids.count)
-    for (place, bucket) in buckets.enumerated() {
-      sorted[Int(next[Int(bucket)])] = Int32(place)
-      next[Int(bucket)] += 1
-    }
+    // Bucket above, place below: sorted they are bucket after bucket, and equal batches make equal requests.
+    var keys = ids.indices.map { UInt64(Self.bucket(of: ids[$0])) << 32 | UInt64($0) }
+    keys = ids.count < Self.fewIDs ? keys.sorted() : Self.countingSorted(keys)
+    var places = [[Int32]](repeating: [], count: shardCount)
     var start = 0
-    return counts.map { count in
-      defer { start += count }
-      return Array(sorted[start..<start + count])
+    while start < keys.count {
+      let shard = owner(of: Int(keys[start] >> 32))
+      let end = keys[start...].firstIndex { owner(of: Int($0 >> 32)) != shard } ?? keys.count
+      places[shard] = keys[start..<end].map { Int32(truncatingIfNeeded: $0) }
+      start = end
     }
+    return places
+  }
+
+  /// From so many on it pays to look at every bucket.
+  private static let fewIDs = 512
+
+  /// Sorts keys of ascending places by their buckets.
+  private static func countingSorted(_ keys: [UInt64]) -> [UInt64] {
+    var next = [Int32](repeating: 0, count: bucketCount + 1)
+    for key in keys { next[Int(key >> 32) + 1] += 1 }
+    for bucket in 0..<bucketCount { next[bucket + 1] += next[bucket] }
+    var sorted = [UInt64](repeating: 0, count: keys.count)
+    for key in keys {
+      let bucket = Int(key >> 32)
+      sorted[Int(next[bucket])] = key
+      next[bucket] += 1
+    }
+    return sorted
   }
 
   private func owner(of bucket: Int) -> Int { bucket * shardCount / Self.bucketCount }

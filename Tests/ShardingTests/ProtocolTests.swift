@@ -212,16 +212,20 @@ import Wire
     #expect([0, 1, .max].map { ClusterMap.bucket(of: $0) } == [1552, 2910, 1581])
   }
 
-  @Test func `a batch is grouped by owner, bucket after bucket, without loss`() {
+  @Test(arguments: [1, 11, 511, 512, 5000])
+  func `a batch is grouped by owner, bucket after bucket, without loss`(count: Int) {
     var random = SeededRandom(seed: 8)
-    for shards in [1, 3, 7] {
+    for shards in [1, 3, 7, 4096] {
       let map = ClusterMap(shardCount: shards)
-      let ids = (0..<5000).map { _ in random.next() }
+      // Some buckets have many.
+      let ids = (0..<count).map { $0 % 3 == 0 ? UInt64($0 % 7) : random.next() }
       let groups = map.places(of: ids)
       #expect(groups.flatMap { $0 }.sorted() == ids.indices.map { Int32($0) })
       for (shard, places) in groups.enumerated() {
         let buckets = places.map { ClusterMap.bucket(of: ids[Int($0)]) }
         #expect(places.allSatisfy { map.shard(of: ids[Int($0)]) == shard } && buckets == buckets.sorted())
+        // Those of one bucket stay in their order.
+        #expect(zip(zip(buckets, places), zip(buckets, places).dropFirst()).allSatisfy { $0 < $1 })
       }
     }
     #expect(ClusterMap(shardCount: 2).places(of: []) == [[], []])
