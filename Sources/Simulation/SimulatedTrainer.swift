@@ -22,6 +22,8 @@ final class SimulatedTrainer {
     var partition: Int
     var range: Range<Int>
     var changes: BatchChanges
+    /// When its arithmetic will have ended, which messages come beside.
+    var endsAt: Int64 = 0
   }
 
   let number: Int
@@ -34,6 +36,7 @@ final class SimulatedTrainer {
   private let batchSize: Int
   private var states: [Partition]
   private var pulling: [Pulled] = []
+  private var computing: [Pulled] = []
   private(set) var isSeeking = true
   /// The shards' promises to it have been noted.
   var isKnown = false
@@ -62,7 +65,7 @@ final class SimulatedTrainer {
 
   /// Whether all there is has been read and everything sent is durable.
   var isDone: Bool {
-    !isSeeking && pulling.isEmpty && client.keptBytes == 0
+    !isSeeking && pulling.isEmpty && computing.isEmpty && client.keptBytes == 0
       && states.allSatisfy { $0.batchStart == workload.partitions[$0.number].count }
   }
 
@@ -111,7 +114,7 @@ final class SimulatedTrainer {
   private func form(_ index: Int, now: Int64, available: Int) {
     var state = states[index]
     let limit = min(available, workload.partitions[state.number].count)
-    while pulling.count < 2, !isBackedUp {
+    while pulling.count + computing.count < 2, !isBackedUp {
       if state.read == state.batchStart { state.startedAt = now }
       while state.read < limit, !isFull(state) { state.read += 1 }
       let isDue = state.read > state.batchStart && now - state.startedAt >= 15_000_000
@@ -151,10 +154,18 @@ final class SimulatedTrainer {
 
   private func train(now: Int64) {
     while let first = pulling.first, client.takePull(first.ticket) != nil {
-      pulling.removeFirst()
+      var batch = pulling.removeFirst()
+      batch.endsAt = now + Int64(Hashing.mix(first.ticket) % Self.longestArithmetic)
+      computing.append(batch)
+    }
+    while let first = computing.first, first.endsAt <= now {
+      computing.removeFirst()
       push(first, now: now)
     }
   }
+
+  /// Nanoseconds; as long as some messages take there and back.
+  private static let longestArithmetic: UInt64 = 20_000_000
 
   private func push(_ batch: Pulled, now: Int64) {
     let records = workload.partitions[batch.partition]

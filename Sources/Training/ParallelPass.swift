@@ -36,6 +36,7 @@ final class Pass: @unchecked Sendable {
   var distance: Double { runs[0].distance }
 
   fileprivate var runs: [PassRun] = []
+  fileprivate var runCount = 0
   fileprivate var runsUnderWay = 0
   fileprivate let ended = Mailbox<PassRun>(bound: .max)
 
@@ -44,10 +45,16 @@ final class Pass: @unchecked Sendable {
     self.dense = dense
   }
 
+  /// Lets go of a batch that has ended; the memory that is its own stays.
+  func forget() {
+    batch = Batch(exampleCount: 0, features: [])
+    (shifts, lesson) = ([], nil)
+  }
+
   /// Adds to the first run what the others found, in their order.
-  fileprivate func sumUp(_ count: Int) {
+  fileprivate func sumUp() {
     let sum = runs[0]
-    for run in runs[1..<count] {
+    for run in runs[1..<runCount] {
       sum.distance += run.distance
       sum.logits += run.logits
       for task in run.losses.indices { sum.losses[task] += run.losses[task] }
@@ -75,6 +82,8 @@ final class ParallelPass {
   private var own: RunComputation
   private let workers: [Worker]
   private var underWay: [Pass] = []
+  /// The worker that takes the next batch's first run: one that has few runs is not always the same one's.
+  private var nextWorker = 0
 
   /// - Parameters:
   ///   - threads: how many compute; 1 is the caller's own, which `begin` keeps until the batch has ended.
@@ -85,10 +94,10 @@ final class ParallelPass {
     workers = threads < 2 ? [] : (1...threads).map { Worker(model, number: $0, stabilization) }
   }
 
-  deinit { for worker in workers { worker.stop() } }
-
-  /// Batches under way.
-  var count: Int { underWay.count }
+  deinit {
+    for worker in workers { worker.stop() }
+    for worker in workers { worker.join() }
+  }
 
   /// Whether another batch may begin.
   var hasRoom: Bool { underWay.count < (workers.isEmpty ? 1 : Self.limit) }
@@ -98,10 +107,15 @@ final class ParallelPass {
     precondition(hasRoom, "\(underWay.count) batches are under way")
     underWay.append(pass)
     let cuts = cuts(pass.batch.exampleCount)
-    while pass.runs.count < cuts.count - 1 { pass.runs.append(PassRun()) }
+    pass.runCount = cuts.count - 1
+    while pass.runs.count < pass.runCount { pass.runs.append(PassRun()) }
     guard !workers.isEmpty else { return own.train(model, pass, cuts[0]..<cuts[1], into: pass.runs[0]) }
-    pass.runsUnderWay = cuts.count - 1
-    for index in 0..<pass.runsUnderWay { workers[index].begin(pass, pass.runs[index], cuts[index]..<cuts[index + 1]) }
+    pass.runsUnderWay = pass.runCount
+    for index in 0..<pass.runCount {
+      let worker = workers[(nextWorker + index) % workers.count]
+      worker.begin(pass, pass.runs[index], cuts[index]..<cuts[index + 1])
+    }
+    nextWorker = (nextWorker + pass.runCount) % workers.count
   }
 
   /// Gives the oldest batch back when it has ended; waits for up to `patience`, or until one more thread is done with it.
@@ -109,7 +123,7 @@ final class ParallelPass {
     guard let pass = underWay.first else { return nil }
     if pass.runsUnderWay > 0 { pass.runsUnderWay -= pass.ended.waitAll(timeout: patience).count }
     guard pass.runsUnderWay == 0 else { return nil }
-    pass.sumUp(cuts(pass.batch.exampleCount).count - 1)
+    pass.sumUp()
     return underWay.removeFirst()
   }
 
@@ -199,7 +213,7 @@ private struct RunComputation {
 
 /// A thread that computes its run of each batch.
 ///
-/// unchecked because: `computation` belongs to the thread; the rest is constant from the thread's beginning on.
+/// unchecked because: `computation` belongs to the thread, `thread` to whoever made it, and the rest is constant.
 private final class Worker: @unchecked Sendable {
   private struct Order {
     var pass: Pass
@@ -222,15 +236,17 @@ private final class Worker: @unchecked Sendable {
     _ = orders.offer(Order(pass: pass, run: run, range: range))
   }
 
-  func stop() {
-    orders.close()
+  /// Asks the thread to end after what it computes.
+  func stop() { orders.close() }
+
+  func join() {
     thread?.join()
     thread = nil
   }
 
   private func run() {
     while !orders.isClosed {
-      for order in orders.waitAll(timeout: .seconds(1)) {
+      for order in orders.waitAll(timeout: .seconds(1)) where !orders.isClosed {
         computation.train(model, order.pass, order.range, into: order.run)
         _ = order.pass.ended.offer(order.run)
       }

@@ -59,13 +59,15 @@ public struct TrainerCore: ~Copyable {
   private let taskOfModel: [Int]
   private let featureOfModel: [Int]
   private var partitions: [Partition]
+  /// The one whose batch is pulled for first, when it is full.
+  private var nextPartition = 0
   private var pulling: [TrainingBatch] = []
   /// In the order of their pulls; without a pass when there is nothing to compute.
   private var training: [(batch: TrainingBatch, pass: Pass?)] = []
   private var sparePasses: [Pass] = []
   private var spareAssemblers: [BatchAssembler] = []
   private var spareColumns: [FeatureColumns] = []
-  private let pass: ParallelPass
+  private let passes: ParallelPass
   private var isSeeking = true
   private var rejected: [RejectedBatch] = []
 
@@ -74,7 +76,7 @@ public struct TrainerCore: ~Copyable {
   public init(_ options: TrainerOptions, owner: UInt64) throws {
     self.options = options
     model = try options.makeModel()
-    pass = ParallelPass(model, threads: options.threads, stabilization: options.stabilization)
+    passes = ParallelPass(model, threads: options.threads, stabilization: options.stabilization)
     let schemaTasks = options.schema.tasks.map(\.name)
     let schemaFeatures = options.schema.features.map(\.name)
     taskOfModel = options.model.tasks.map { schemaTasks.firstIndex(of: $0.name) ?? 0 }
@@ -126,10 +128,11 @@ public struct TrainerCore: ~Copyable {
   public mutating func take(_ record: StreamRecord, of partition: Int, now: Int64) {
     guard let index = partitions.firstIndex(where: { $0.number == partition }) else { return }
     if partitions[index].forming == nil {
+      var columns = spareColumns.popLast() ?? FeatureColumns(schema: options.schema)
+      columns.clear()
       partitions[index].forming = TrainingBatch(
         partition: partition, chain: partitions[index].chain, previousEnd: partitions[index].read, startedAt: now,
-        columns: spareColumns.popLast() ?? FeatureColumns(schema: options.schema),
-        assembler: spareAssemblers.popLast() ?? makeAssembler())
+        columns: columns, assembler: spareAssemblers.popLast() ?? makeAssembler())
     }
     if partitions[index].forming?.take(record, schema: options.schema) == false { counters.undecodable += 1 }
     partitions[index].read = record.position
@@ -159,26 +162,30 @@ public struct TrainerCore: ~Copyable {
   ///
   /// - Parameter isDry: whether the sources have nothing more at the moment; then a waiting batch is not held back for
   ///   the next one's pull.
-  /// - Returns: whether anything was done.
+  /// - Returns: whether anything was done, or is being computed, which it waits a little for.
   public mutating func work(now: Int64, isDry: Bool, scores: inout ScoreLog) throws -> Bool {
     var didWork = false
-    for index in partitions.indices where batchesUnderWay < 2 && !isBackedUp {
+    // Partitions with a backlog take turns.
+    let turn = nextPartition
+    for offset in partitions.indices where batchesUnderWay < 2 && !isBackedUp {
+      let index = (turn + offset) % partitions.count
       guard let batch = partitions[index].forming else { continue }
       let isDue = partitions[index].hasEnded || now - batch.startedAt >= options.flushAfter.nanoseconds
       guard isFull(index) || isDue else { continue }
       partitions[index].forming = nil
+      nextPartition = index + 1
       pulling.append(sendPull(of: batch, now: now))
       didWork = true
     }
     // A pull leaves before the arithmetic that its answer is on its way beside: the caller sends it, and comes back. And a
     // push leaves after it, however soon the arithmetic has ended.
     guard !didWork, batchesUnderWay == 2 || isDry || isBackedUp else { return didWork }
-    if let first = pulling.first, pass.hasRoom, let replies = client.takePull(first.ticket) {
+    if let first = pulling.first, let replies = client.takePull(first.ticket) {
       begin(pulling.removeFirst(), replies)
       didWork = true
     }
     guard let first = training.first else { return didWork }
-    if first.pass != nil, pass.finish(patience: didWork ? .zero : Self.patience) == nil { return true }
+    if first.pass != nil, passes.finish(patience: didWork ? .zero : Self.patience) == nil { return true }
     try end(training.removeFirst(), now: now, scores: &scores)
     return true
   }
@@ -195,11 +202,6 @@ public struct TrainerCore: ~Copyable {
   /// The position read up to in a partition.
   public func readPosition(of partition: Int) -> Position {
     partitions.first { $0.number == partition }?.read ?? .start
-  }
-
-  /// When the next batch must leave although it is not full; nil when none waits.
-  public var nextFlush: Int64? {
-    partitions.compactMap { $0.forming.map { $0.startedAt + options.flushAfter.nanoseconds } }.min()
   }
 
   private mutating func sendPull(of forming: TrainingBatch, now: Int64) -> TrainingBatch {
@@ -220,7 +222,7 @@ public struct TrainerCore: ~Copyable {
     pass.seed = batch.seed
     pass.lesson = lesson(on: batch)
     training.append((batch, pass))
-    self.pass.begin(pass)
+    passes.begin(pass)
   }
 
   private func makePass() -> Pass {
@@ -242,6 +244,7 @@ public struct TrainerCore: ~Copyable {
         counters.note(lesson, distance: pass.distance, examples: batch.examples.count)
       }
       push(batch, cause == nil ? pass : nil, now: now)
+      pass.forget()
       sparePasses.append(pass)
     } else {
       push(batch, nil, now: now)
@@ -337,9 +340,7 @@ public struct TrainerCore: ~Copyable {
   }
 
   private mutating func recycle(_ batch: TrainingBatch) {
-    var columns = batch.columns
-    columns.clear()
-    spareColumns.append(columns)
+    spareColumns.append(batch.columns)
     spareAssemblers.append(batch.assembler)
   }
 }

@@ -50,10 +50,11 @@ extension TrainingBatch {
       pass == nil ? [] : options.tensorIndex.indices.filter { options.tensors[options.tensorIndex[$0]].shard == shard }
     let (rows, dense) = (pass?.rowGradients ?? [], pass?.denseGradients ?? [])
     let rowBytes = parts.reduce(0) {
-      $0 + $1.element.ids.count * (12 + options.tables[$1.element.table].weightCount * 4)
+      $0 + $1.element.ids.count * (12 + options.tables[$1.element.table].weightCount * options.numbers.byteCount)
     }
     let tensorBytes = tensors.reduce(0) { $0 + dense[$1].count * 4 }
-    var writer = ByteWriter(capacity: 1024 + (parts.count + tensors.count) * 64 + rowBytes + tensorBytes)
+    var writer = ByteWriter(
+      capacity: 1024 + (parts.count + tensors.count) * 64 + arrivals.count * 16 + rowBytes + tensorBytes)
     PushRequest.begin(
       request: request, stamp: stamp, mapNumber: options.map.number, sections: parts.count, tensors: tensors.count,
       arrivals: arrivals, numbers: options.numbers, into: &writer)

@@ -53,6 +53,7 @@ struct TrainingBatch {
   mutating func take(_ record: StreamRecord, schema: EventSchema) -> Bool {
     recordCount += 1
     end = record.position
+    parts = []
     do {
       var reader = record.reader
       try add(Example(decoding: &reader), at: record.position, schema: schema)

@@ -17,6 +17,7 @@ final class Pair {
   var trainer: TrainerCore
   var scores: ScoreLog
   var pushes: [(from: Position, to: Position)] = []
+  private(set) var pushedPartitions: [UInt64] = []
   /// Pulls and pushes in the order they left in.
   private(set) var left: [Opcode] = []
   /// Examples whose dense number is not finite.
@@ -27,7 +28,7 @@ final class Pair {
   private var peerActions: [ShardAction] = []
 
   init(
-    batchSize: Int, threads: Int = 1, numbers: NumberType = .float32, hasNumber: Bool = false,
+    batchSize: Int, threads: Int = 1, partitions: Int = 1, numbers: NumberType = .float32, hasNumber: Bool = false,
     schedule: LearningRateSchedule = LearningRateSchedule(), stabilization: Stabilization = Stabilization(),
     shard old: consuming ShardCore? = nil, adjust: (inout ModelOptions) -> Void = { _ in }
   ) throws {
@@ -66,6 +67,7 @@ final class Pair {
       tensorIndex: Array(tensors.indices))
     options.batchSize = batchSize
     options.threads = threads
+    options.partitions = Array(0..<partitions)
     options.numbers = numbers
     options.stabilization = stabilization
     trainer = try TrainerCore(options, owner: 3)
@@ -86,6 +88,7 @@ final class Pair {
       if opcode == .push {
         let stamp = try PushRequest(decoding: &reader).stamp
         pushes.append((stamp.previousEnd, stamp.end))
+        pushedPartitions.append(stamp.chain.partition)
       }
       var actions: [ShardAction] = []
       shard.receive(message, from: PeerID([1]), now: now, into: &actions)
@@ -128,7 +131,7 @@ final class Pair {
     return try trainer.work(now: now, isDry: false, scores: &scores)
   }
 
-  private func record(_ number: Int) -> StreamRecord {
+  func record(_ number: Int) -> StreamRecord {
     var random = SeededRandom(seed: UInt64(number))
     let (user, item) = (random.next() % 20, random.next() % 50)
     let price: [FeatureValue] = schema.features.count > 2 ? [.numbers([poisoned.contains(number) ? .nan : 0.5])] : []
@@ -222,8 +225,26 @@ final class Pair {
     #expect(whole != half)
   }
 
-  @Test func `a record that is no example counts and passes`() throws {
-    let pair = try Pair(batchSize: 4)
+  @Test func `partitions that all have a backlog take turns`() throws {
+    let pair = try Pair(batchSize: 4, partitions: 3)
+    try pair.claim()
+    var next = [0, 0, 0]
+    for _ in 0..<20 {
+      for partition in 0..<3 {
+        while pair.trainer.wantsRecord(of: partition) {
+          pair.trainer.take(pair.record(next[partition]), of: partition, now: 0)
+          next[partition] += 1
+        }
+      }
+      _ = try pair.trainer.work(now: 0, isDry: false, scores: &pair.scores)
+      try pair.turn()
+    }
+    #expect(pair.pushedPartitions.prefix(6) == [0, 1, 2, 0, 1, 2])
+  }
+
+  @Test(arguments: [1, 2])
+  func `a record that is no example counts and passes`(threads: Int) throws {
+    let pair = try Pair(batchSize: 4, threads: threads)
     try pair.claim()
     pair.trainer.take(StreamRecord(position: Position(low: 5), reader: ByteReader(Blob([1, 2]))), of: 0, now: 0)
     try pair.train(0..<8)
@@ -231,12 +252,14 @@ final class Pair {
     #expect(pair.shard.status().chains.first?.applied == 80)
   }
 
-  @Test func `nothing of a batch that holds a NaN reaches a table, and the batch is kept with the place of it`() throws
-  {
+  @Test(arguments: [1, 2])
+  func `nothing of a batch that holds a NaN reaches a table, and the batch is kept with the place of it`(
+    threads: Int
+  ) throws {
     let clean = try Pair(batchSize: 8, hasNumber: true)
     try clean.claim()
     try clean.train(0..<16)
-    let pair = try Pair(batchSize: 8, hasNumber: true)
+    let pair = try Pair(batchSize: 8, threads: threads, hasNumber: true)
     pair.poisoned = [19]
     try pair.claim()
     try pair.train(0..<24)
