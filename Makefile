@@ -56,6 +56,11 @@ test: install-for-tests ## builds with the import check and runs every test
 	@$(SWIFT) test $(ARCH) $(IMPORTS) > .build/test.log 2>&1 & run=$$!; tail -n +1 -f --pid $$run .build/test.log; \
 	  wait $$run || { echo; echo "What failed (all of it is in .build/test.log):"; \
 	  grep -aE '✘|↳|Fatal error|unexpected signal' .build/test.log | cut -c1-1000; exit 1; }
+	@$(MAKE) --no-print-directory test-release
+
+test-release: build ## simulated clusters in the optimised binary: what an optimiser breaks, tests without one do not see
+	@.build/release/guira simulate --seeds 1-200 > .build/simulate.log 2>&1 || { cat .build/simulate.log; exit 1; }
+	@tail -n 12 .build/simulate.log
 
 test-python: build ## the Python client of docs/protocol.md and readers of exports; makes .build/python with what they need
 	@test -x .build/python/bin/python || python3 -m venv .build/python

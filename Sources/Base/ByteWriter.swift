@@ -49,8 +49,15 @@ internal import Glibc
   }
 
   /// Appends the elements of an array, with no length and no padding.
+  ///
+  /// Not by way of its span: Swift 6.3 optimises away the elements of an array literal that only a span is taken of, which
+  /// `make test-release` would find.
   public mutating func append<Element: BitwiseCopyable>(array: [Element]) {
-    append(span: array.span)
+    unsafe array.withUnsafeBytes { source in
+      reserve(source.count)
+      if let start = source.baseAddress { _ = unsafe memcpy(base + count, start, source.count) }
+      count += source.count
+    }
   }
 
   /// Appends the elements of a span, with no length and no padding.

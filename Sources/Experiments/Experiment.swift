@@ -126,12 +126,15 @@ public struct Experiment {
     return table
   }
 
-  /// A plot of the AUC of each task over the lines of a table.
+  /// A plot of each task's AUC over the lines of a table, less that of the first: tasks lie further apart than lines do.
   func plot(_ table: ExperimentReport.Table) -> Plot {
     Plot(
-      title: table.title, across: table.subject, up: "AUC", labels: table.rows.map(\.name),
+      title: table.title, across: table.subject, up: "AUC less that of '\(table.rows.first?.name ?? "")'",
+      labels: table.rows.map(\.name),
       series: tasks.map { task in
-        Plot.Series(name: task, values: table.rows.map { $0.values["\(task) AUC"]?.mean })
+        let values = table.rows.map { $0.values["\(task) AUC"]?.mean }
+        let first = values.first ?? nil
+        return Plot.Series(name: task, values: values.map { value in first.flatMap { first in value.map { $0 - first } } })
       })
   }
 

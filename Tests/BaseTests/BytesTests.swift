@@ -16,6 +16,19 @@ import Testing
     try reader.expectEnd()
   }
 
+  @Test func `an array literal arrives whole`() throws {
+    func written(_ numbers: UInt64) -> Blob {
+      var writer = ByteWriter()
+      writer.append(array: [SIMD2(numbers, numbers &+ 1)])
+      return writer.finish()
+    }
+    for number in [0, 1 << 40, .max] as [UInt64] {
+      var reader = ByteReader(written(number))
+      #expect(try reader.read(UInt64.self) == number)
+      #expect(try reader.read(UInt64.self) == number &+ 1)
+    }
+  }
+
   @Test func `a short blob is an error, not a trap`() {
     var reader = ByteReader(Blob([1, 2, 3]))
     #expect(throws: DecodeError.truncated(offset: 0, needed: 8, available: 3)) { try reader.read(UInt64.self) }

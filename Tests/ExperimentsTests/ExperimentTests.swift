@@ -127,6 +127,9 @@ private struct Traffic {
     let auc = report.tables[0].rows.map { $0.values["click AUC"]?.mean ?? 0 }
     #expect(report.tables[0].rows.map(\.name) == ["1 s", "never"])
     #expect(auc[0] > auc[1] - 0.03)
+    // The plot says what each line costs against the first.
+    let click = try #require(report.plot?.series.first { $0.name == "click" })
+    #expect(click.values == [0, auc[1] - auc[0]] && auc[1] != auc[0])
   }
 
   @Test func `ids that share slots cost quality, and how many do is said`() throws {
