@@ -132,9 +132,9 @@ public struct Experiment {
       title: table.title, across: table.subject, up: "AUC less that of '\(table.rows.first?.name ?? "")'",
       labels: table.rows.map(\.name),
       series: tasks.map { task in
-        let values = table.rows.map { $0.values["\(task) AUC"]?.mean }
-        let first = values.first ?? nil
-        return Plot.Series(name: task, values: values.map { value in first.flatMap { first in value.map { $0 - first } } })
+        let name = "\(task) AUC"
+        let first = table.rows.first?.values[name]?.mean ?? 0
+        return Plot.Series(name: task, values: table.rows.map { row in row.values[name].map { $0.mean - first } })
       })
   }
 

@@ -56,7 +56,7 @@ public struct TrainerOptions: Sendable, Equatable {
   ///
   /// Default float32.
   public var numbers: NumberType = .float32
-  /// Threads that compute; matrix products take no further ones. From two on they are beside the trainer's own.
+  /// Threads that compute, from two on beside the trainer's own; matrix products take no further ones.
   ///
   /// Default 1. The same number gives the same bits.
   public var threads: Int = 1

@@ -128,7 +128,7 @@ private struct Traffic {
     #expect(report.tables[0].rows.map(\.name) == ["1 s", "never"])
     #expect(auc[0] > auc[1] - 0.03)
     // The plot says what each line costs against the first.
-    let click = try #require(report.plot?.series.first { $0.name == "click" })
+    let click = try #require(report.plot.series.first { $0.name == "click" })
     #expect(click.values == [0, auc[1] - auc[0]] && auc[1] != auc[0])
   }
 
