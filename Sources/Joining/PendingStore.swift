@@ -183,7 +183,7 @@ internal import Streams
   /// - Parameter isWhole: whether all will be read, once: read ahead then, and leave the cache alone.
   func cursor(isWhole: Bool = false) throws(JoinerError) -> StoreCursor {
     try open()
-    var cursor = unsafe StoreCursor(of: database, path: path, isWhole: isWhole)
+    var cursor = unsafe StoreCursor(of: self, database, isWhole: isWhole)
     cursor.seek(to: front ?? StoreKey(beginningOf: .min))
     seeks += 1
     return cursor
@@ -222,18 +222,17 @@ private func withBytes(of writer: borrowing ByteWriter, _ body: (UnsafeBufferPoi
 @safe struct StoreCursor: ~Copyable {
   private let iterator: OpaquePointer
   private let options: OpaquePointer
-  private let path: String
+  /// A database may not be closed before its iterators, and nobody else may have it any more.
+  private let store: PendingStore
 
-  fileprivate init(
-    of database: OpaquePointer?, path: String, isWhole: Bool
-  ) {
+  fileprivate init(of store: PendingStore, _ database: OpaquePointer?, isWhole: Bool) {
+    self.store = store
     unsafe options = rocksdb_readoptions_create()
     if isWhole {
       unsafe rocksdb_readoptions_set_fill_cache(options, 0)
       unsafe rocksdb_readoptions_set_readahead_size(options, 4 << 20)
     }
     unsafe iterator = rocksdb_create_iterator(database, options)
-    self.path = path
   }
 
   deinit {
@@ -258,10 +257,10 @@ private func withBytes(of writer: borrowing ByteWriter, _ body: (UnsafeBufferPoi
       guard let message = unsafe message else { return nil }
       let reason = unsafe String(cString: message)
       unsafe rocksdb_free(message)
-      throw .pendingStore(path: path, reason: reason)
+      throw .pendingStore(path: store.path, reason: reason)
     }
     guard let key = withKey({ StoreKey($0) }) else {
-      throw .pendingStore(path: path, reason: "a key has too few bytes")
+      throw .pendingStore(path: store.path, reason: "a key has too few bytes")
     }
     return key
   }
@@ -272,12 +271,12 @@ private func withBytes(of writer: borrowing ByteWriter, _ body: (UnsafeBufferPoi
     guard withKey({ StoreKey.isImpression($0) }), var stored = withValue({ StoredImpression(place, value: $0) })
     else {
       throw .pendingStore(
-        path: path, reason: "what is under impression \(place.id), due \(place.due), is no impression")
+        path: store.path, reason: "what is under impression \(place.id), due \(place.due), is no impression")
     }
     unsafe rocksdb_iter_next(iterator)
     while let further = try peek(), further == place {
       guard let action = withKey({ StoreKey.action($0) }) else {
-        throw .pendingStore(path: path, reason: "an action of impression \(place.id), due \(place.due), does not read")
+        throw .pendingStore(path: store.path, reason: "an action of impression \(place.id), due \(place.due), does not read")
       }
       stored.actions.append(action)
       unsafe rocksdb_iter_next(iterator)
