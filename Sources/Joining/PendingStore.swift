@@ -276,7 +276,8 @@ private func withBytes(of writer: borrowing ByteWriter, _ body: (UnsafeBufferPoi
     unsafe rocksdb_iter_next(iterator)
     while let further = try peek(), further == place {
       guard let action = withKey({ StoreKey.action($0) }) else {
-        throw .pendingStore(path: store.path, reason: "an action of impression \(place.id), due \(place.due), does not read")
+        throw .pendingStore(
+          path: store.path, reason: "an action of impression \(place.id), due \(place.due), does not read")
       }
       stored.actions.append(action)
       unsafe rocksdb_iter_next(iterator)
