@@ -53,11 +53,7 @@ internal import Glibc
   /// Not by way of its span: Swift 6.3 optimises away the elements of an array literal that only a span is taken of, which
   /// `make test-release` would find.
   public mutating func append<Element: BitwiseCopyable>(array: [Element]) {
-    unsafe array.withUnsafeBytes { source in
-      reserve(source.count)
-      if let start = source.baseAddress { _ = unsafe memcpy(base + count, start, source.count) }
-      count += source.count
-    }
+    unsafe array.withUnsafeBytes { unsafe append(copying: $0) }
   }
 
   /// Appends the elements of a span, with no length and no padding.
@@ -67,11 +63,13 @@ internal import Glibc
 
   /// Appends the bytes of a span.
   public mutating func append(raw span: RawSpan) {
-    reserve(span.byteCount)
-    unsafe span.withUnsafeBytes { source in
-      if let start = source.baseAddress { _ = unsafe memcpy(base + count, start, source.count) }
-    }
-    count += span.byteCount
+    unsafe span.withUnsafeBytes { unsafe append(copying: $0) }
+  }
+
+  private mutating func append(copying source: UnsafeRawBufferPointer) {
+    reserve(source.count)
+    if let start = source.baseAddress { _ = unsafe memcpy(base + count, start, source.count) }
+    count += source.count
   }
 
   /// Appends a text: its byte count as UInt32, then UTF-8.

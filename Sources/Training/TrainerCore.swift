@@ -186,7 +186,7 @@ public struct TrainerCore: ~Copyable {
     }
     guard let first = training.first else { return didWork }
     if first.pass != nil, passes.finish(patience: didWork ? .zero : Self.patience) == nil { return true }
-    try end(training.removeFirst(), now: now, scores: &scores)
+    try conclude(training.removeFirst(), now: now, scores: &scores)
     return true
   }
 
@@ -232,7 +232,9 @@ public struct TrainerCore: ~Copyable {
   }
 
   /// Scores and pushes a batch whose arithmetic has ended.
-  private mutating func end(_ trained: (batch: TrainingBatch, pass: Pass?), now: Int64, scores: inout ScoreLog) throws {
+  private mutating func conclude(
+    _ trained: (batch: TrainingBatch, pass: Pass?), now: Int64, scores: inout ScoreLog
+  ) throws {
     let batch = trained.batch
     if let pass = trained.pass {
       score(batch, logits: pass.logits, &scores)

@@ -62,6 +62,7 @@ public struct TrainersSettings: Sendable, Equatable, Settings {
   public var maxAhead = 8
   /// Threads that compute one batch of a trainer; each takes a run of at least 64 examples.
   ///
+  /// From two on they are beside the trainer's own thread, which gets other batches ready meanwhile.
   /// Default 1. More pay where a model has wide layers and the batch some hundred examples.
   public var threads = 1
   /// How many bytes of score records a trainer keeps per model; the oldest go first.
